@@ -97,6 +97,7 @@ mod tests {
         assert_eq!(fold(u64::MAX), 0xffff);
         assert_eq!(fold(0x1_0000), 1);
         assert_eq!(fold(0x0001_ffff), 1);
+        assert_eq!(fold(0xffff_ffff_0001_0000), 1);
         assert_eq!(Sum::new().add_bytes(&[0xff; 65_535]).fold(), 0xff00);
         assert_eq!(Sum::new().add_bytes(&[0xff; 65_536]).fold(), 0xffff);
     }
