@@ -1,1 +1,5 @@
 //! Placeholder.
+
+pub mod sys;
+pub mod tap;
+pub mod xdp;

@@ -1,0 +1,60 @@
+//! Memory as the kernel accounts it: what this process has resident, and how large a huge page is.
+
+use std::fs;
+use std::io;
+
+/// Bytes of physical memory this process occupies, shared pages included (`/proc/self/statm`).
+pub fn resident_bytes() -> io::Result<u64> {
+    let statm = fs::read_to_string("/proc/self/statm")?;
+    // Fields are in pages: total size, resident, shared, ...
+    let pages: u64 = second_field(&statm).ok_or_else(|| unreadable("/proc/self/statm", &statm))?;
+    Ok(pages * page_bytes())
+}
+
+/// Bytes of one huge page of the default size (`Hugepagesize` in `/proc/meminfo`), or `None` on a
+/// kernel without them.
+pub fn huge_page_bytes() -> io::Result<Option<u64>> {
+    let meminfo = fs::read_to_string("/proc/meminfo")?;
+    let Some(line) = meminfo.lines().find(|line| line.starts_with("Hugepagesize:")) else {
+        return Ok(None);
+    };
+    let kib: u64 = second_field(line).ok_or_else(|| unreadable("/proc/meminfo", line))?;
+    Ok(Some(kib * 1024))
+}
+
+fn second_field(line: &str) -> Option<u64> {
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+fn unreadable(path: &str, found: &str) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("{path}: expected a number as second field, found {found:?}"),
+    )
+}
+
+fn page_bytes() -> u64 {
+    // SAFETY: takes and returns plain numbers.
+    let n = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u64::try_from(n).expect("the page size is always known")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn touched_memory_becomes_resident() {
+        let before = resident_bytes().expect("statm is readable");
+        let block = vec![1u8; 64 << 20];
+        let after = resident_bytes().expect("statm is readable");
+        assert_eq!(block[block.len() / 2], 1);
+        assert!(after > before + (32 << 20), "{before} -> {after}");
+    }
+
+    #[test]
+    fn a_huge_page_is_larger_than_a_page() {
+        let bytes = huge_page_bytes().expect("meminfo is readable");
+        assert!(bytes.is_none_or(|n| n > page_bytes()), "{bytes:?}");
+    }
+}

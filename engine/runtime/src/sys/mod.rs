@@ -1,0 +1,17 @@
+//! What the engine asks of Linux apart from AF_XDP: the clock, interfaces, addresses, neighbours and
+//! routes of the kernel, CPU affinity, shared memory, limits. One file per noun; each is a small safe
+//! surface over one system call or one netlink request. Nothing in here keeps state or decides
+//! policy, and apart from [`clock`] and [`eventfd`] nothing is meant for the data path.
+
+pub mod affinity;
+pub mod clock;
+pub mod eventfd;
+pub mod interface;
+pub mod memfd;
+pub mod memory;
+pub mod neighbour;
+mod netlink;
+pub mod peer;
+pub mod rlimit;
+pub mod route;
+pub(crate) mod sockopt;
