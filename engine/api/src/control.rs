@@ -23,8 +23,8 @@ use crate::unit::Span;
 /// The version of this protocol; both sides refuse another one.
 pub const PROTOCOL_VERSION: u32 = 1;
 
-/// Longest request line in bytes, the newline included.
-pub const REQUEST_BYTES_MAX: usize = 64 << 10;
+/// Longest request line in bytes, the newline included: a full payload fits, however it is escaped.
+pub const REQUEST_BYTES_MAX: usize = 128 << 10;
 
 /// Longest response line in bytes, the newline included: a full page of connections fits.
 pub const RESPONSE_BYTES_MAX: usize = 1 << 20;

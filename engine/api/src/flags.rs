@@ -5,13 +5,52 @@ use std::io::Read;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, Parser};
 
 use crate::config::{
     CONFIG_BYTES_MAX, Config, ConfigError, Listen, Mode, OnMissing, Ownership, Poll, Prefix,
     RxChecksum, parse_addr,
 };
 use crate::unit::Count;
+
+/// The command line of the daemon. It is described here, so that the command that starts the daemon,
+/// and the manual page, cannot differ from it.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "barewired", version, about = "The barewire daemon: a TCP engine on AF_XDP")]
+pub struct DaemonLine {
+    /// What makes the configuration.
+    #[command(flatten)]
+    pub flags: Flags,
+
+    /// Path of the control socket [default: /run/barewire.sock]
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
+
+    /// Check the configuration, print it in full, and touch nothing
+    #[arg(long)]
+    pub check: bool,
+
+    /// Stop when the standard input ends, and so when the process that holds it is gone
+    #[arg(long)]
+    pub stop_on_eof: bool,
+}
+
+impl DaemonLine {
+    /// The checked configuration.
+    pub fn to_config(&self) -> Result<Config, ConfigError> {
+        let is_stdin = self.flags.config.as_deref() == Some(Path::new("-"));
+        if self.stop_on_eof && is_stdin {
+            return Err(ConfigError::new(
+                "--stop-on-eof",
+                "expected a standard input that stays open, found it in use by --config -",
+                "give the configuration as a file",
+            ));
+        }
+        let config = self.flags.to_config(self.control.as_deref())?;
+        config.check()?;
+        Ok(config)
+    }
+}
 
 /// Flags that make a [`Config`].
 #[derive(Args, Clone, Debug, Default)]

@@ -45,14 +45,18 @@ const LINE_WORDS: usize = 8;
 
 word_enum! {
     /// What a counter's number means.
-    pub enum CounterKind: "count, gauge, drop or warn" {
+    pub enum CounterKind: "count, gauge, use, drop, end or warn" {
         /// Events since the start.
         Count = "count",
         /// How many there are now.
         Gauge = "gauge",
-        /// Frames, packets or segments dropped for one reason, since the start.
+        /// Received frames put to one use, since the start.
+        Use = "use",
+        /// Frames dropped for one reason, since the start.
         Drop = "drop",
-        /// Events since the start that should not happen.
+        /// Connections that ended in one way, since the start.
+        End = "end",
+        /// Events since the start that an operator should look at.
         Warn = "warn",
     }
 }

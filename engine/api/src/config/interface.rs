@@ -117,6 +117,8 @@ pub struct Interface {
     /// is taken to be on the link, as with a route that names only a device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway: Option<Ipv4Addr>,
+    /// Neighbours (next hops with their MAC address) that a worker remembers.
+    pub neighbors_max: u32,
     /// Pins the XDP program and its maps, so that they outlive the daemon.
     pub persist: bool,
     /// What becomes of our frames on a queue without a socket.
@@ -157,6 +159,7 @@ impl Default for Interface {
             addresses: Vec::new(),
             prefixes: Vec::new(),
             gateway: None,
+            neighbors_max: 4_096,
             persist: false,
             on_missing: OnMissing::Pass,
             rx_checksum: RxChecksum::Auto,
@@ -203,6 +206,7 @@ impl Interface {
         self.check_workers()?;
         self.check_rings()?;
         self.check_addresses()?;
+        in_range("interface.neighbors_max", u64::from(self.neighbors_max), 1, 1 << 20)?;
         self.check_prefixes()
     }
 

@@ -56,6 +56,8 @@ pub struct Tcp {
     pub keepalive_probes_max: u32,
     /// How long data may stay unacknowledged before the connection fails (RFC 5482); 0: off.
     pub user_timeout: Span,
+    /// RST segments in answer to unknown segments, per second and worker; a flood gets no flood back.
+    pub resets_per_second_max: Count,
     /// Nagle's algorithm, RFC 9293 section 3.7.4.
     pub nagle: bool,
     /// Offer timestamps, RFC 7323 section 3.
@@ -94,6 +96,7 @@ impl Default for Tcp {
             keepalive_interval: Span::from_secs(75),
             keepalive_probes_max: 9,
             user_timeout: Span::ZERO,
+            resets_per_second_max: Count(10_000),
             nagle: true,
             timestamps: true,
             sack: true,
@@ -115,6 +118,7 @@ impl Tcp {
         in_range("tcp.connections_max", self.connections_max.0, 1, CONNECTIONS_MAX)?;
         in_range("tcp.time_wait_max", self.time_wait_max.0, 0, CONNECTIONS_MAX)?;
         in_range("tcp.syn_backlog_max", self.syn_backlog_max.0, 1, CONNECTIONS_MAX)?;
+        in_range("tcp.resets_per_second_max", self.resets_per_second_max.0, 0, CONNECTIONS_MAX)?;
         if let Some(mss) = self.mss {
             // 88 is the smallest that leaves room for data beside 40 bytes of options.
             in_range("tcp.mss", u64::from(mss), 88, 9_176)?;
