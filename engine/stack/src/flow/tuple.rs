@@ -1,0 +1,51 @@
+//! The identity of a flow, seen from our side.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+/// Local and remote address and port of a connection. 12 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FourTuple {
+    local_addr: [u8; 4],
+    remote_addr: [u8; 4],
+    local_port: u16,
+    remote_port: u16,
+}
+
+impl FourTuple {
+    /// The flow between two endpoints.
+    pub fn new(local: SocketAddrV4, remote: SocketAddrV4) -> Self {
+        FourTuple {
+            local_addr: local.ip().octets(),
+            remote_addr: remote.ip().octets(),
+            local_port: local.port(),
+            remote_port: remote.port(),
+        }
+    }
+
+    /// Our end.
+    pub fn local(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(Ipv4Addr::from(self.local_addr), self.local_port)
+    }
+
+    /// The peer's end.
+    pub fn remote(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(Ipv4Addr::from(self.remote_addr), self.remote_port)
+    }
+
+    /// The tuple as bytes for a keyed hash.
+    pub fn to_bytes(&self) -> [u8; 12] {
+        let mut bytes = [0; 12];
+        bytes[..4].copy_from_slice(&self.local_addr);
+        bytes[4..8].copy_from_slice(&self.remote_addr);
+        bytes[8..10].copy_from_slice(&self.local_port.to_be_bytes());
+        bytes[10..].copy_from_slice(&self.remote_port.to_be_bytes());
+        bytes
+    }
+}
+
+impl fmt::Debug for FourTuple {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} <- {}", self.local(), self.remote())
+    }
+}

@@ -1,0 +1,232 @@
+//! What applications and operators ask of a stack: listen, connect, send, receive, close. Each call
+//! finds the connection, lets it do the work, and takes up what follows from it.
+
+use super::{ConnId, ConnectError, Connection, Context, Counter, FourTuple, Instant, Stack, State};
+use crate::tcp::Opening;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+impl Stack {
+    /// Accepts connections at `local` for application `app`; the unspecified address stands for all
+    /// of ours. False when somebody listens there already.
+    pub fn listen(&mut self, local: SocketAddrV4, app: u16) -> bool {
+        if self.listeners.contains_key(&local) {
+            return false;
+        }
+        self.listeners.insert(local, app);
+        true
+    }
+
+    /// Accepts no more connections there; those that exist go on. False when nobody listened.
+    pub fn unlisten(&mut self, local: SocketAddrV4) -> bool {
+        self.listeners.remove(&local).is_some()
+    }
+
+    /// Opens a connection for application `app`, which keeps `word` with it. How that goes comes
+    /// out as an event.
+    pub fn connect(
+        &mut self,
+        now: Instant,
+        local: SocketAddrV4,
+        remote: SocketAddrV4,
+        app: u16,
+        word: u64,
+    ) -> Result<ConnId, ConnectError> {
+        if !self.is_ours(*local.ip()) || local.port() == 0 {
+            return Err(ConnectError::NotOurAddress);
+        }
+        if self.is_martian(*remote.ip()) || remote.port() == 0 {
+            return Err(ConnectError::BadRemote);
+        }
+        let tuple = FourTuple::new(local, remote);
+        if self.find(&tuple).is_some() {
+            return Err(ConnectError::InUse);
+        }
+        if !self.make_room() {
+            return Err(ConnectError::Full);
+        }
+        let opening = self.opening(&tuple, now);
+        let conn = Connection::connect(&mut self.context(now), opening);
+        let slot = self.add(conn, tuple, app, word);
+        Ok(self.records.id(slot))
+    }
+
+    /// A port in `ports` that is free between `local` and `remote`. The search begins at a place
+    /// that differs per peer (RFC 6056 algorithm 3) and looks at every port at most once.
+    pub fn free_port(
+        &mut self,
+        now: Instant,
+        local: Ipv4Addr,
+        remote: SocketAddrV4,
+        ports: std::ops::RangeInclusive<u16>,
+    ) -> Result<u16, ConnectError> {
+        let n = u32::from(*ports.end()) - u32::from(*ports.start()) + 1;
+        let whole = FourTuple::new(SocketAddrV4::new(local, 0), remote);
+        let offset =
+            self.config.secret.isn(&whole, Instant::ZERO).0.wrapping_add(now.as_nanos() as u32);
+        for i in 0..n {
+            let step = u32::from(self.next_port).wrapping_add(offset).wrapping_add(i) % n;
+            let port = ports.start() + step as u16;
+            if self.find(&FourTuple::new(SocketAddrV4::new(local, port), remote)).is_none() {
+                self.next_port = self.next_port.wrapping_add(1);
+                return Ok(port);
+            }
+        }
+        Err(ConnectError::NoPort)
+    }
+
+    /// Queues bytes for sending; returns how many were taken. When not all, a WRITABLE event
+    /// follows.
+    pub fn send(&mut self, now: Instant, id: ConnId, bytes: &[u8]) -> usize {
+        let done = self.call(now, id, |conn, cx| conn.send(cx, bytes)).unwrap_or(0);
+        if done < bytes.len() && self.pool.n_free() == 0 {
+            self.note_starved(id);
+        }
+        done
+    }
+
+    /// Bytes that the connection would take for sending.
+    pub fn send_room(&self, id: ConnId) -> usize {
+        let Some(slot) = self.records.slot_of(id) else { return 0 };
+        self.records[slot].conn.send_room(&self.config.tcp) as usize
+    }
+
+    /// Sends back what was received, without copying; returns how many bytes.
+    pub fn echo(&mut self, now: Instant, id: ConnId) -> usize {
+        self.call(now, id, |conn, cx| conn.echo(cx)).unwrap_or(0)
+    }
+
+    /// The received bytes that lie together at the front; [`Stack::discard`] passes over them.
+    pub fn peek(&self, id: ConnId) -> &[u8] {
+        self.records.slot_of(id).map_or(&[], |slot| self.records[slot].conn.peek(&self.pool))
+    }
+
+    /// Copies received bytes out; returns how many.
+    pub fn recv(&mut self, now: Instant, id: ConnId, buf: &mut [u8]) -> usize {
+        self.call(now, id, |conn, cx| conn.recv(cx, buf)).unwrap_or(0)
+    }
+
+    /// Throws up to `n` received bytes away; returns how many.
+    pub fn discard(&mut self, now: Instant, id: ConnId, n: usize) -> usize {
+        self.call(now, id, |conn, cx| conn.discard(cx, n)).unwrap_or(0)
+    }
+
+    /// Ends our direction after what is queued; receiving goes on.
+    pub fn shutdown(&mut self, now: Instant, id: ConnId) {
+        self.call(now, id, |conn, cx| conn.shutdown(cx));
+    }
+
+    /// The application is done with the connection: FIN, or RST when data were not read.
+    pub fn close(&mut self, now: Instant, id: ConnId) {
+        self.call(now, id, |conn, cx| conn.close(cx));
+    }
+
+    /// Resets the connection.
+    pub fn abort(&mut self, now: Instant, id: ConnId) {
+        self.call(now, id, |conn, cx| conn.abort(cx));
+    }
+
+    /// State of a connection that lives.
+    pub fn state(&self, id: ConnId) -> Option<State> {
+        self.records.slot_of(id).map(|slot| self.records[slot].conn.state())
+    }
+
+    /// What the application keeps with the connection.
+    pub fn set_word(&mut self, id: ConnId, word: u64) {
+        if let Some(slot) = self.records.slot_of(id) {
+            self.records[slot].word = word;
+        }
+    }
+
+    fn call<R>(
+        &mut self,
+        now: Instant,
+        id: ConnId,
+        action: impl FnOnce(&mut Connection, &mut Context<'_>) -> R,
+    ) -> Option<R> {
+        let slot = self.records.slot_of(id)?;
+        let (record, mut cx) = self.split(slot, now);
+        let result = action(&mut record.conn, &mut cx);
+        self.after(slot);
+        Some(result)
+    }
+
+    pub(super) fn opening(&self, tuple: &FourTuple, now: Instant) -> Opening {
+        let secret = &self.config.secret;
+        Opening { iss: secret.isn(tuple, now), timestamp_offset: secret.timestamp_offset(tuple) }
+    }
+
+    /// Takes a new connection into table, wheel and queues.
+    pub(super) fn add(&mut self, conn: Connection, tuple: FourTuple, app: u16, word: u64) -> u32 {
+        let slot = self.records.insert(conn, tuple, app, word);
+        self.table.insert(&tuple, slot);
+        self.after(slot);
+        slot
+    }
+
+    /// True when one more record fits; the oldest TIME-WAIT goes if need be.
+    pub(super) fn make_room(&mut self) -> bool {
+        if self.records.len() >= self.config.connections_max
+            && let Some(slot) = self.oldest_time_wait()
+        {
+            // If its record still waits in a queue, it goes within this turn.
+            self.recycle(slot);
+        }
+        self.records.len() < self.config.connections_max
+    }
+
+    /// A connection has come to rest in TIME-WAIT; beyond the bound the oldest one goes.
+    pub(super) fn note_time_wait(&mut self, slot: u32) {
+        if std::mem::replace(&mut self.records[slot].resting, true) {
+            return;
+        }
+        let id = self.records.id(slot);
+        self.time_wait.push_back(id);
+        // Stale ids lie between live ones, so the list itself is what must stay bounded.
+        if self.time_wait.len() as u64 > u64::from(self.config.time_wait_max)
+            && let Some(oldest) = self.oldest_time_wait()
+        {
+            self.recycle(oldest);
+        }
+    }
+
+    /// Gives up a TIME-WAIT record before its time.
+    pub(super) fn recycle(&mut self, slot: u32) {
+        self.stats.inc(Counter::TimeWaitRecycled);
+        let (record, mut cx) = self.split(slot, Instant::ZERO);
+        record.conn.end_time_wait(&mut cx);
+        self.after(slot);
+        self.retire(slot);
+    }
+
+    fn note_starved(&mut self, id: ConnId) {
+        if let Some(slot) = self.records.slot_of(id)
+            && !std::mem::replace(&mut self.records[slot].starved, true)
+        {
+            self.starved.push_back(id);
+        }
+    }
+
+    /// Lets connections that the pool cut short go on, as far as it has room: one per free chunk.
+    pub(super) fn feed_starved(&mut self) {
+        let mut room = self.pool.n_free();
+        while room > 0
+            && let Some(id) = self.starved.pop_front()
+        {
+            if let Some(slot) = self.records.slot_of(id) {
+                self.records[slot].starved = false;
+                self.records[slot].conn.on_pool_room();
+                self.after(slot);
+                room -= 1;
+            }
+        }
+    }
+
+    fn oldest_time_wait(&mut self) -> Option<u32> {
+        while let Some(id) = self.time_wait.pop_front() {
+            if self.state(id) == Some(State::TimeWait) {
+                return self.records.slot_of(id);
+            }
+        }
+        None
+    }
+}

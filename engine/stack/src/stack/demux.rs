@@ -1,0 +1,359 @@
+//! A frame arrives: Ethernet, ARP, IPv4, ICMP, TCP, down to the connection or listener it is for.
+//! Each received frame is counted once, as used or as dropped for a reason. An answer that needs no
+//! connection (ARP, echo, RST) is written into the very frame it answers, so answers need no queue
+//! and never outnumber what arrived.
+
+use super::{Stack, State};
+use crate::flow::FourTuple;
+use crate::stats::Counter;
+use crate::tcp::{Connection, Seq, Verdict};
+use crate::time::Instant;
+use crate::wire::arp::{Arp, ArpOperation};
+use crate::wire::ethernet::{self, Ethernet, Mac};
+use crate::wire::icmp::{self, Icmp};
+use crate::wire::ipv4::{self, Ipv4};
+use crate::wire::tcp::{self, Flags, Options, Tcp};
+use crate::wire::{WireError, arp};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::ops::Range;
+
+/// What the caller does with a frame after [`Stack::on_frame`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// The frame may be reused.
+    Done,
+    /// The frame now holds an answer of this length: transmit it.
+    Reply(usize),
+    /// The segment is for no connection here; with [`Miss::HandOff`] another worker may know it.
+    HandOff,
+}
+
+/// What to do with a segment for which this stack has neither connection nor listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Miss {
+    /// Answer with RST: no other worker is left to ask.
+    Answer,
+    /// Leave it as it is, for the next worker.
+    HandOff,
+}
+
+/// How one frame ends.
+enum Fate {
+    Use(Counter),
+    Drop(Counter),
+    /// Used or dropped, and answered in place.
+    Reply(Counter, usize),
+}
+
+/// Where things are in a frame that holds a TCP segment.
+struct Place {
+    ether: Ethernet,
+    ip: Ipv4,
+    /// The TCP segment.
+    segment: Range<usize>,
+}
+
+impl Stack {
+    /// Takes one received frame, exactly its data bytes.
+    pub fn on_frame(&mut self, now: Instant, frame: &mut [u8], miss: Miss) -> Disposition {
+        self.stats.inc(Counter::RxFrames);
+        self.stats.add(Counter::RxBytes, frame.len() as u64);
+        match self.dispatch(now, frame, miss) {
+            Fate::Use(counter) | Fate::Drop(counter) => {
+                self.stats.inc(counter);
+                if counter == Counter::UseHandoff {
+                    Disposition::HandOff
+                } else {
+                    Disposition::Done
+                }
+            }
+            Fate::Reply(counter, len) => {
+                self.stats.inc(counter);
+                self.stats.inc(Counter::TxFrames);
+                self.stats.add(Counter::TxBytes, len as u64);
+                Disposition::Reply(len)
+            }
+        }
+    }
+
+    fn dispatch(&mut self, now: Instant, frame: &mut [u8], miss: Miss) -> Fate {
+        let Ok((ether, at)) = Ethernet::parse(frame) else {
+            return Fate::Drop(Counter::DropEthernet);
+        };
+        if ether.vlan_id.is_some_and(|id| id != 0) {
+            return Fate::Drop(Counter::DropVlan);
+        }
+        match ether.ethertype {
+            ethernet::TYPE_ARP => self.on_arp(now, &ether, frame, at),
+            // A packet for one host in a frame for many is an error or an attack (RFC 1122
+            // section 3.3.6), and TCP is never multicast (MUST-57).
+            _ if ether.dst != self.config.mac => Fate::Drop(Counter::DropForeignMac),
+            ethernet::TYPE_IPV4 => self.on_ipv4(now, ether, frame, at, miss),
+            _ => Fate::Drop(Counter::DropEthertype),
+        }
+    }
+
+    fn on_arp(&mut self, now: Instant, ether: &Ethernet, frame: &mut [u8], at: usize) -> Fate {
+        let Ok(packet) = Arp::parse(&frame[at..]) else { return Fate::Drop(Counter::DropArp) };
+        let for_us = self.is_ours(packet.target_ip);
+        let sane = packet.sender_mac.is_unicast() && !self.is_ours(packet.sender_ip);
+        if !for_us || !sane {
+            return Fate::Drop(Counter::DropArp);
+        }
+        let (mac, ip) = (packet.sender_mac, packet.sender_ip);
+        let known = self.neighbors.learn(now, ip, mac, &mut self.records, &mut self.ready);
+        if packet.operation == ArpOperation::Reply {
+            return if known { Fate::Use(Counter::UseArp) } else { Fate::Drop(Counter::DropArp) };
+        }
+        if !ip.is_unspecified() {
+            self.neighbors.note_asker(now, ip, mac, &mut self.stats);
+        }
+        let answer = Arp {
+            operation: ArpOperation::Reply,
+            sender_mac: self.config.mac,
+            sender_ip: packet.target_ip,
+            target_mac: mac,
+            target_ip: ip,
+        };
+        let len = self.emit_ethernet(frame, ether.src, ethernet::TYPE_ARP);
+        answer.emit(&mut frame[len..]);
+        Fate::Reply(Counter::UseArp, len + arp::BYTES)
+    }
+
+    fn on_ipv4(
+        &mut self,
+        now: Instant,
+        ether: Ethernet,
+        frame: &mut [u8],
+        at: usize,
+        miss: Miss,
+    ) -> Fate {
+        let Ok((ip, payload)) = Ipv4::parse(&frame[at..]) else {
+            return Fate::Drop(Counter::DropIpv4Header);
+        };
+        if !self.is_ours(ip.dst) {
+            return Fate::Drop(Counter::DropForeignAddress);
+        }
+        if self.is_martian(ip.src) {
+            return Fate::Drop(Counter::DropMartian);
+        }
+        if ip.is_fragment() {
+            return Fate::Drop(Counter::DropFragment);
+        }
+        let place = Place { ether, ip, segment: at + payload.start..at + payload.end };
+        match place.ip.protocol {
+            ipv4::PROTOCOL_TCP => self.on_tcp(now, place, frame, miss),
+            ipv4::PROTOCOL_ICMP => self.on_icmp(now, place, frame),
+            _ => Fate::Drop(Counter::DropProtocol),
+        }
+    }
+
+    fn on_icmp(&mut self, now: Instant, place: Place, frame: &mut [u8]) -> Fate {
+        let message = &mut frame[place.segment.clone()];
+        match Icmp::parse(message) {
+            Ok(Icmp::EchoRequest) => {
+                icmp::turn_echo_into_reply(message);
+                let len = message.len();
+                Fate::Reply(Counter::UseIcmp, self.echo_reply(place, frame, len))
+            }
+            Ok(Icmp::Unreachable { code, quote: Some(quote), .. }) => {
+                let local = SocketAddrV4::new(quote.src, quote.src_port);
+                let remote = SocketAddrV4::new(quote.dst, quote.dst_port);
+                let Some(slot) = self.find(&FourTuple::new(local, remote)) else {
+                    return Fate::Drop(Counter::DropIcmp);
+                };
+                // Protocol and port unreachable end an open; everything else is soft (RFC 5461),
+                // and only a quote of what we really sent counts (RFC 5927 section 4.1).
+                let snd = &self.records[slot].conn.snd;
+                let quotes_us = Seq(quote.seq).ge(snd.una) && Seq(quote.seq).le(snd.max);
+                let hard = matches!(code, 2 | 3);
+                if !quotes_us || !hard || self.records[slot].conn.state() != State::SynSent {
+                    return Fate::Drop(Counter::DropIcmp);
+                }
+                let (record, mut cx) = self.split(slot, now);
+                record.conn.on_unreachable(&mut cx);
+                self.after(slot);
+                Fate::Use(Counter::UseIcmp)
+            }
+            _ => Fate::Drop(Counter::DropIcmp),
+        }
+    }
+
+    /// The echo reply is the request with its addresses turned round; what the frame holds beyond
+    /// the packet is cut.
+    fn echo_reply(&mut self, place: Place, frame: &mut [u8], len: usize) -> usize {
+        let at = self.emit_ethernet(frame, place.ether.src, ethernet::TYPE_IPV4);
+        // IP options or a priority tag are not repeated: the message moves up to the header.
+        let target = at + ipv4::HEADER_BYTES;
+        frame.copy_within(place.segment, target);
+        let header = self.ipv4_header(place.ip.dst, place.ip.src, ipv4::PROTOCOL_ICMP);
+        header.emit(&mut frame[at..], len as u16);
+        target + len
+    }
+
+    fn on_tcp(&mut self, now: Instant, place: Place, frame: &mut [u8], miss: Miss) -> Fate {
+        let (src, dst) = (place.ip.src, place.ip.dst);
+        let segment = &frame[place.segment.clone()];
+        let parsed = match Tcp::parse(segment, src, dst, self.config.rx_checksum) {
+            Ok(parsed) => parsed,
+            Err(WireError::BadChecksum) => return Fate::Drop(Counter::DropTcpChecksum),
+            Err(_) => return Fate::Drop(Counter::DropTcpHeader),
+        };
+        let seg = parsed.tcp;
+        if seg.src_port == 0 || seg.dst_port == 0 {
+            return Fate::Drop(Counter::DropMartian);
+        }
+        self.stats.inc(Counter::TcpIn);
+        if parsed.partial_checksum {
+            self.stats.inc(Counter::TcpChecksumPartial);
+        }
+        if seg.options.malformed {
+            self.stats.inc(Counter::TcpOptionsMalformed);
+        }
+        let payload = &segment[parsed.payload_offset..];
+        let len = payload.len() as u32;
+        let local = SocketAddrV4::new(dst, seg.dst_port);
+        let tuple = FourTuple::new(local, SocketAddrV4::new(src, seg.src_port));
+        let verdict = match self.find(&tuple) {
+            Some(slot) if !self.is_fresh_syn(slot, &seg, local) => {
+                let (record, mut cx) = self.split(slot, now);
+                let verdict = record.conn.on_segment(&mut cx, &seg, payload);
+                self.after(slot);
+                verdict
+            }
+            found => {
+                if let Some(slot) = found {
+                    self.recycle(slot);
+                }
+                match self.listener(local) {
+                    Some(app) => self.on_listen(now, app, tuple, &seg),
+                    None if miss == Miss::HandOff => return Fate::Use(Counter::UseHandoff),
+                    None => Verdict::Refuse(Counter::DropNoConnection),
+                }
+            }
+        };
+        match verdict {
+            Verdict::Accept => Fate::Use(Counter::UseTcp),
+            Verdict::Drop(counter) => Fate::Drop(counter),
+            Verdict::Refuse(counter) => self.refuse(now, place, frame, &seg, len, counter),
+        }
+    }
+
+    /// The SYN of a new connection whose four-tuple still rests in TIME-WAIT: its number lies
+    /// beyond the old ones, or its timestamp is newer (RFC 6191, RFC 1122 section 4.2.2.13).
+    fn is_fresh_syn(&self, slot: u32, seg: &Tcp, local: SocketAddrV4) -> bool {
+        let conn = &self.records[slot].conn;
+        conn.state() == State::TimeWait
+            && seg.flags.contains(Flags::SYN)
+            && !seg.flags.intersects(Flags::RST | Flags::ACK | Flags::FIN)
+            && self.listener(local).is_some()
+            && conn.is_older_than(seg)
+    }
+
+    /// LISTEN (RFC 9293 section 3.10.7.2): a RST is ignored, an ACK refused, a SYN opens.
+    fn on_listen(&mut self, now: Instant, app: u16, tuple: FourTuple, seg: &Tcp) -> Verdict {
+        if seg.flags.contains(Flags::RST) {
+            return Verdict::Drop(Counter::DropListenFlags);
+        }
+        if seg.flags.contains(Flags::ACK) {
+            return Verdict::Refuse(Counter::DropNoConnection);
+        }
+        if !seg.flags.contains(Flags::SYN) || seg.flags.contains(Flags::FIN) {
+            return Verdict::Drop(Counter::DropListenFlags);
+        }
+        if self.stats.get(Counter::ConnsHalfOpen) >= u64::from(self.config.syn_backlog_max) {
+            return Verdict::Drop(Counter::DropBacklog);
+        }
+        if !self.make_room() {
+            return Verdict::Drop(Counter::DropTableFull);
+        }
+        let opening = self.opening(&tuple, now);
+        let conn = Connection::accept(&mut self.context(now), opening, seg);
+        self.add(conn, tuple, app, 0);
+        Verdict::Accept
+    }
+
+    /// Answers a segment with the RST of RFC 9293 section 3.10.7.1; a RST is never answered, and a
+    /// flood only up to the limit.
+    fn refuse(
+        &mut self,
+        now: Instant,
+        place: Place,
+        frame: &mut [u8],
+        seg: &Tcp,
+        payload_len: u32,
+        counter: Counter,
+    ) -> Fate {
+        if seg.flags.contains(Flags::RST) {
+            return Fate::Drop(counter);
+        }
+        if !self.resets.allows(now, self.config.resets_per_second_max) {
+            self.stats.inc(Counter::TcpRstLimited);
+            return Fate::Drop(counter);
+        }
+        let has_ack = seg.flags.contains(Flags::ACK);
+        let len = payload_len
+            + u32::from(seg.flags.contains(Flags::SYN))
+            + u32::from(seg.flags.contains(Flags::FIN));
+        let answer = Tcp {
+            src_port: seg.dst_port,
+            dst_port: seg.src_port,
+            seq: if has_ack { seg.ack } else { 0 },
+            ack: if has_ack { 0 } else { seg.seq.wrapping_add(len) },
+            flags: if has_ack { Flags::RST } else { Flags::RST | Flags::ACK },
+            window: 0,
+            urgent: 0,
+            options: Options::default(),
+        };
+        self.stats.inc(Counter::TcpRstOut);
+        self.stats.inc(Counter::TcpOut);
+        let (local, remote) = (place.ip.dst, place.ip.src);
+        let at = self.emit_ethernet(frame, place.ether.src, ethernet::TYPE_IPV4);
+        let header = self.ipv4_header(local, remote, ipv4::PROTOCOL_TCP);
+        let start = at + header.emit(&mut frame[at..], tcp::HEADER_BYTES as u16);
+        let end = start + answer.emit(&mut frame[start..]);
+        tcp::fill_checksum(&mut frame[start..end], local, remote);
+        Fate::Reply(counter, end)
+    }
+
+    pub(super) fn emit_ethernet(&self, frame: &mut [u8], dst: Mac, ethertype: u16) -> usize {
+        Ethernet { dst, src: self.config.mac, vlan_id: None, ethertype }.emit(frame)
+    }
+
+    /// A header of ours. The identification is 0, for nothing we send may be fragmented (RFC 6864).
+    pub(super) fn ipv4_header(&self, src: Ipv4Addr, dst: Ipv4Addr, protocol: u8) -> Ipv4 {
+        Ipv4 {
+            src,
+            dst,
+            protocol,
+            ttl: self.config.ttl,
+            dscp: self.config.dscp,
+            ecn: 0,
+            id: 0,
+            dont_fragment: true,
+            more_fragments: false,
+            fragment_offset: 0,
+        }
+    }
+
+    /// One of our unicast addresses.
+    pub(super) fn is_ours(&self, addr: Ipv4Addr) -> bool {
+        self.config.addresses.iter().any(|p| p.addr == addr)
+            || self.config.prefixes.iter().any(|p| p.contains(addr) && !p.is_reserved(addr))
+    }
+
+    /// A source that no peer can have (RFC 1122 section 3.2.1.3, MUST-63).
+    pub(super) fn is_martian(&self, addr: Ipv4Addr) -> bool {
+        addr.octets()[0] == 0
+            || addr.is_loopback()
+            || addr.is_multicast()
+            || addr.octets()[0] >= 240
+            || self.is_ours(addr)
+            || self.config.addresses.iter().any(|p| p.is_reserved(addr))
+    }
+
+    fn listener(&self, local: SocketAddrV4) -> Option<u16> {
+        let any = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, local.port());
+        self.listeners.get(&local).or_else(|| self.listeners.get(&any)).copied()
+    }
+}

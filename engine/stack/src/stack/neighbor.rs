@@ -1,0 +1,243 @@
+//! Next hops and their MAC addresses. The stack asks by ARP (RFC 826) for addresses it owns, or lets
+//! the kernel be asked; either way the number of entries is bounded, only answers to questions are
+//! believed, and records that wait for an answer hang on the entry they wait for.
+
+use super::config::Resolver;
+use super::record::{Fifo, Records, Waits};
+use crate::stats::{Counter, Counters};
+use crate::time::{Duration, Instant};
+use crate::wire::ethernet::Mac;
+use siphasher::sip::SipHasher13;
+use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasher;
+use std::net::Ipv4Addr;
+
+/// Time between requests for one next hop.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Requests before a next hop counts as unreachable.
+const TRIES_MAX: u8 = 3;
+
+/// How long an answer is used before it is asked for again.
+const LIFETIME: Duration = Duration::from_secs(60);
+
+/// How long an unreachable next hop fails at once, before it is asked for again.
+const NEGATIVE: Duration = Duration::from_secs(3);
+
+/// What is known of a next hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hop {
+    /// Send there.
+    Mac(Mac),
+    /// Asked; wait.
+    Wait,
+    /// It does not answer.
+    Unreachable,
+}
+
+#[derive(Debug)]
+struct Neighbor {
+    mac: Option<Mac>,
+    /// When the MAC is old, the next request is due, or a failure is forgotten.
+    deadline: Instant,
+    tries: u8,
+    /// One of our addresses, to ask from.
+    asker: Ipv4Addr,
+    waiting: Fifo,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Keyed([u64; 2]);
+
+impl BuildHasher for Keyed {
+    type Hasher = SipHasher13;
+    fn build_hasher(&self) -> SipHasher13 {
+        SipHasher13::new_with_keys(self.0[0], self.0[1])
+    }
+}
+
+/// A question to put on the wire, or to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Question {
+    pub(super) target: Ipv4Addr,
+    pub(super) asker: Ipv4Addr,
+}
+
+/// All next hops of a stack.
+#[derive(Debug)]
+pub(super) struct Neighbors {
+    entries: HashMap<Ipv4Addr, Neighbor, Keyed>,
+    /// Addresses in the order in which they were added, for eviction; as many as entries.
+    order: VecDeque<Ipv4Addr>,
+    /// Addresses whose deadline matters, because a question is open; bounded like the entries.
+    open: VecDeque<Ipv4Addr>,
+    /// Questions to send now.
+    due: VecDeque<Question>,
+    max: usize,
+    pub(super) resolver: Resolver,
+}
+
+impl Neighbors {
+    pub(super) fn new(max: u32, resolver: Resolver, key: [u64; 2]) -> Self {
+        Neighbors {
+            entries: HashMap::with_hasher(Keyed(key)),
+            order: VecDeque::new(),
+            open: VecDeque::new(),
+            due: VecDeque::new(),
+            max: max as usize,
+            resolver,
+        }
+    }
+
+    /// What is known of `target`; asks if nothing is, or if what is known is old.
+    pub(super) fn lookup(
+        &mut self,
+        now: Instant,
+        target: Ipv4Addr,
+        asker: Ipv4Addr,
+        stats: &mut Counters,
+    ) -> Hop {
+        if !self.entries.contains_key(&target) && !self.add(now, target, asker, None, stats) {
+            return Hop::Unreachable;
+        }
+        let Some(entry) = self.entries.get_mut(&target) else { return Hop::Unreachable };
+        let given_up = entry.tries > TRIES_MAX;
+        if now >= entry.deadline && (entry.tries == 0 || given_up) {
+            entry.tries = 0;
+            entry.asker = asker;
+            Self::ask(&mut self.due, &mut self.open, now, target, entry);
+        }
+        match entry.mac {
+            Some(mac) => Hop::Mac(mac),
+            None if entry.tries > TRIES_MAX => Hop::Unreachable,
+            None => Hop::Wait,
+        }
+    }
+
+    /// The record at the front of `ready` waits for `target`, which [`Hop::Wait`] was said of.
+    pub(super) fn park(&mut self, records: &mut Records, ready: &mut Fifo, target: Ipv4Addr) {
+        if let Some(entry) = self.entries.get_mut(&target) {
+            ready.move_front(records, &mut entry.waiting);
+        }
+    }
+
+    /// A MAC for a next hop that is in the list; nothing else is believed. False when it is not.
+    pub(super) fn learn(
+        &mut self,
+        now: Instant,
+        addr: Ipv4Addr,
+        mac: Mac,
+        records: &mut Records,
+        ready: &mut Fifo,
+    ) -> bool {
+        let Some(entry) = self.entries.get_mut(&addr) else { return false };
+        entry.mac = Some(mac);
+        entry.tries = 0;
+        entry.deadline = now + LIFETIME;
+        entry.waiting.move_all(records, ready);
+        true
+    }
+
+    /// Remembers a peer that asked for one of our addresses, if there is room without evicting.
+    pub(super) fn note_asker(
+        &mut self,
+        now: Instant,
+        addr: Ipv4Addr,
+        mac: Mac,
+        stats: &mut Counters,
+    ) {
+        if self.entries.len() >= self.max {
+            stats.inc(Counter::NeighborFull);
+        } else if !self.entries.contains_key(&addr) {
+            self.add(now, addr, Ipv4Addr::UNSPECIFIED, Some(mac), stats);
+        }
+    }
+
+    /// The next question that is due.
+    pub(super) fn poll_question(&mut self) -> Option<Question> {
+        self.due.pop_front()
+    }
+
+    /// Repeats or gives up questions whose time has come; `ready` gets the records that waited in
+    /// vain, to find their next hop unreachable.
+    pub(super) fn on_timeout(
+        &mut self,
+        now: Instant,
+        records: &mut Records,
+        ready: &mut Fifo,
+        stats: &mut Counters,
+    ) {
+        for _ in 0..self.open.len() {
+            let Some(addr) = self.open.pop_front() else { return };
+            let Some(entry) = self.entries.get_mut(&addr) else { continue };
+            if entry.tries == 0 || entry.tries > TRIES_MAX {
+                continue;
+            }
+            if now < entry.deadline {
+                self.open.push_back(addr);
+            } else if entry.tries < TRIES_MAX {
+                Self::ask(&mut self.due, &mut self.open, now, addr, entry);
+            } else {
+                entry.tries = TRIES_MAX + 1;
+                entry.mac = None;
+                entry.deadline = now + NEGATIVE;
+                entry.waiting.move_all(records, ready);
+                stats.inc(Counter::NeighborFailed);
+            }
+        }
+    }
+
+    /// When [`Neighbors::on_timeout`] has work.
+    pub(super) fn next(&self) -> Option<Instant> {
+        let deadlines = self.open.iter().filter_map(|addr| self.entries.get(addr));
+        deadlines.map(|entry| entry.deadline).min()
+    }
+
+    fn ask(
+        due: &mut VecDeque<Question>,
+        open: &mut VecDeque<Ipv4Addr>,
+        now: Instant,
+        target: Ipv4Addr,
+        entry: &mut Neighbor,
+    ) {
+        entry.tries += 1;
+        entry.deadline = now + RETRY;
+        due.push_back(Question { target, asker: entry.asker });
+        open.push_back(target);
+    }
+
+    /// Adds an entry; makes room by dropping the oldest that nobody waits for.
+    fn add(
+        &mut self,
+        now: Instant,
+        addr: Ipv4Addr,
+        asker: Ipv4Addr,
+        mac: Option<Mac>,
+        stats: &mut Counters,
+    ) -> bool {
+        if self.entries.len() >= self.max && !self.evict() {
+            stats.inc(Counter::NeighborFull);
+            return false;
+        }
+        let deadline = if mac.is_some() { now + LIFETIME } else { now };
+        let waiting = Fifo::new(Waits::Output);
+        self.entries.insert(addr, Neighbor { mac, deadline, tries: 0, asker, waiting });
+        self.order.push_back(addr);
+        true
+    }
+
+    /// Drops one of the oldest entries; looks at a few, so that a turn stays bounded.
+    fn evict(&mut self) -> bool {
+        const LOOKS: usize = 16;
+        for _ in 0..LOOKS.min(self.order.len()) {
+            let Some(addr) = self.order.pop_front() else { return false };
+            let busy = self.entries.get(&addr).is_some_and(|e| e.waiting.front().is_some());
+            if !busy {
+                self.entries.remove(&addr);
+                return true;
+            }
+            self.order.push_back(addr);
+        }
+        false
+    }
+}

@@ -1,0 +1,139 @@
+//! The next frame to send: questions for neighbours first, then the segments of the connections that
+//! wait in `ready`. A connection sends a burst and then goes to the end, so that a bulk transfer does
+//! not hold up the rest; one whose next hop is unknown waits at the neighbour instead.
+
+use super::neighbor::{Hop, Question};
+use super::{Resolver, Stack};
+use crate::stats::Counter;
+use crate::tcp::Outgoing;
+use crate::time::Instant;
+use crate::wire::arp::{self, Arp, ArpOperation};
+use crate::wire::ethernet::{self, Mac};
+use crate::wire::ipv4;
+use crate::wire::tcp;
+use std::net::Ipv4Addr;
+
+/// Segments one connection sends before others get their turn.
+const BURST_MAX: u32 = 16;
+
+impl Stack {
+    /// Writes the next frame into `buf` and returns its length, or `None` when nothing is to be
+    /// sent. `buf` takes a frame of the configured MTU.
+    pub fn poll_transmit(&mut self, now: Instant, buf: &mut [u8]) -> Option<usize> {
+        let len = self.next_question(buf).or_else(|| self.next_segment(now, buf))?;
+        self.stats.inc(Counter::TxFrames);
+        self.stats.add(Counter::TxBytes, len as u64);
+        Some(len)
+    }
+
+    /// The next address whose MAC the kernel must be asked for, when it resolves for us.
+    pub fn poll_neighbor(&mut self) -> Option<Ipv4Addr> {
+        if self.neighbors.resolver == Resolver::Arp {
+            return None;
+        }
+        self.neighbors.poll_question().map(|question| question.target)
+    }
+
+    /// The kernel's answer to [`Stack::poll_neighbor`].
+    pub fn on_neighbor(&mut self, now: Instant, addr: Ipv4Addr, mac: Mac) {
+        self.neighbors.learn(now, addr, mac, &mut self.records, &mut self.ready);
+    }
+
+    fn next_question(&mut self, buf: &mut [u8]) -> Option<usize> {
+        if self.neighbors.resolver == Resolver::Kernel {
+            return None;
+        }
+        let Question { target, asker } = self.neighbors.poll_question()?;
+        self.stats.inc(Counter::ArpRequests);
+        let question = Arp {
+            operation: ArpOperation::Request,
+            sender_mac: self.config.mac,
+            sender_ip: asker,
+            target_mac: Mac::ZERO,
+            target_ip: target,
+        };
+        let at = self.emit_ethernet(buf, Mac::BROADCAST, ethernet::TYPE_ARP);
+        question.emit(&mut buf[at..]);
+        Some(at + arp::BYTES)
+    }
+
+    fn next_segment(&mut self, now: Instant, buf: &mut [u8]) -> Option<usize> {
+        while let Some(slot) = self.ready.front() {
+            let tuple = self.records[slot].tuple;
+            let (local, remote) = (*tuple.local().ip(), *tuple.remote().ip());
+            let hop = self.next_hop(remote);
+            let mac = match self.neighbors.lookup(now, hop, local, &mut self.stats) {
+                Hop::Mac(mac) => mac,
+                Hop::Wait => {
+                    self.burst = 0;
+                    self.neighbors.park(&mut self.records, &mut self.ready, hop);
+                    // The question just asked leaves at once.
+                    if let Some(len) = self.next_question(buf) {
+                        return Some(len);
+                    }
+                    continue;
+                }
+                Hop::Unreachable => {
+                    self.give_up_hop(now, slot);
+                    continue;
+                }
+            };
+            let (record, mut cx) = self.split(slot, now);
+            if let Some(out) = record.conn.poll_transmit(&mut cx) {
+                let len = self.emit_segment(slot, mac, out, buf);
+                let deadline = self.records[slot].conn.poll_timeout();
+                self.wheel.arm(&mut self.records, slot, deadline);
+                self.burst += 1;
+                if self.burst == BURST_MAX {
+                    self.burst = 0;
+                    self.ready.rotate(&mut self.records);
+                }
+                return Some(len);
+            }
+            self.drop_from_ready(slot);
+        }
+        None
+    }
+
+    /// The connection has nothing to send for now: it leaves the queue, its deadline is taken up.
+    fn drop_from_ready(&mut self, slot: u32) {
+        self.burst = 0;
+        self.ready.pop(&mut self.records);
+        let deadline = self.records[slot].conn.poll_timeout();
+        self.wheel.arm(&mut self.records, slot, deadline);
+        self.retire(slot);
+    }
+
+    /// The next hop does not answer: an open fails; an established connection stays and tries
+    /// again with its next retransmission; a reset that cannot leave is forgotten.
+    fn give_up_hop(&mut self, now: Instant, slot: u32) {
+        let (record, mut cx) = self.split(slot, now);
+        record.conn.on_unreachable(&mut cx);
+        record.conn.forget_reset();
+        self.after(slot);
+        self.drop_from_ready(slot);
+    }
+
+    fn next_hop(&self, remote: Ipv4Addr) -> Ipv4Addr {
+        let on_link = self.config.addresses.iter().any(|prefix| prefix.contains(remote));
+        match self.config.gateway {
+            Some(gateway) if !on_link => gateway,
+            _ => remote,
+        }
+    }
+
+    fn emit_segment(&mut self, slot: u32, mac: Mac, mut out: Outgoing, buf: &mut [u8]) -> usize {
+        let record = &self.records[slot];
+        let (local, remote) = (record.tuple.local(), record.tuple.remote());
+        (out.tcp.src_port, out.tcp.dst_port) = (local.port(), remote.port());
+        let at = self.emit_ethernet(buf, mac, ethernet::TYPE_IPV4);
+        let header = self.ipv4_header(*local.ip(), *remote.ip(), ipv4::PROTOCOL_TCP);
+        let len = out.tcp.header_len() + out.len as usize;
+        let start = at + header.emit(&mut buf[at..], len as u16);
+        let payload = start + out.tcp.emit(&mut buf[start..]);
+        let end = start + len;
+        record.conn.copy_payload(&self.pool, &out, &mut buf[payload..end]);
+        tcp::fill_checksum(&mut buf[start..end], *local.ip(), *remote.ip());
+        end
+    }
+}

@@ -1,0 +1,206 @@
+//! The timing wheel: one entry per connection, at its earliest deadline, in millisecond ticks. Four
+//! levels of 256 slots cover 49 days; the links are in the records. A deadline that moves later
+//! is left where it is and looked at again when the entry comes up, so that traffic which rearms a
+//! timer with every segment does not touch the wheel. Nothing scans connections, and a turn handles
+//! a bounded number of entries, however many fall due in one tick.
+
+use super::record::Records;
+use crate::tcp::Tick;
+
+const LEVELS: usize = 4;
+const SLOTS: usize = 256;
+const SLOT_BITS: u32 = 8;
+
+const NOWHERE: u16 = u16::MAX;
+
+const NIL: u32 = u32::MAX;
+
+/// A record's place in the wheel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WheelLink {
+    prev: u32,
+    next: u32,
+    list: u16,
+    /// The tick at which the entry comes up; not later than the connection's own deadline.
+    at: Tick,
+}
+
+impl WheelLink {
+    pub(super) const fn new() -> Self {
+        WheelLink { prev: NIL, next: NIL, list: NOWHERE, at: Tick::NEVER }
+    }
+}
+
+/// The wheel of one stack.
+#[derive(Debug)]
+pub(super) struct Wheel {
+    heads: Vec<u32>,
+    /// One bit per slot that is not empty, per level.
+    occupied: [[u64; SLOTS / 64]; LEVELS],
+    /// The tick whose slots are being emptied; a turn may end before they are.
+    now: u32,
+}
+
+impl Wheel {
+    pub(super) fn new(now: Tick) -> Self {
+        Wheel {
+            heads: vec![NIL; LEVELS * SLOTS],
+            occupied: [[0; SLOTS / 64]; LEVELS],
+            now: now.value(),
+        }
+    }
+
+    /// Makes sure that the record comes up at `deadline` or before.
+    pub(super) fn arm(&mut self, records: &mut Records, slot: u32, deadline: Tick) {
+        if !deadline.is_armed() {
+            return;
+        }
+        let link = records[slot].timer;
+        if link.list != NOWHERE {
+            if link.at.until(deadline) <= 0 {
+                return;
+            }
+            self.remove(records, slot);
+        }
+        records[slot].timer.at = deadline;
+        let list = self.list_for(deadline);
+        self.push(records, slot, list);
+    }
+
+    /// Takes the record out.
+    pub(super) fn remove(&mut self, records: &mut Records, slot: u32) {
+        let WheelLink { prev, next, list, .. } = records[slot].timer;
+        if list == NOWHERE {
+            return;
+        }
+        if prev == NIL {
+            self.heads[usize::from(list)] = next;
+        } else {
+            records[prev].timer.next = next;
+        }
+        if next != NIL {
+            records[next].timer.prev = prev;
+        }
+        if self.heads[usize::from(list)] == NIL {
+            self.mark(list, false);
+        }
+        records[slot].timer = WheelLink::new();
+    }
+
+    /// The next record that comes up at `now` or before; it is out of the wheel then. Uses up one
+    /// unit of `budget` for every entry it touches, and returns `None` when that is spent or
+    /// nothing is left.
+    pub(super) fn expire(
+        &mut self,
+        records: &mut Records,
+        now: Tick,
+        budget: &mut u32,
+    ) -> Option<u32> {
+        loop {
+            if *budget == 0 {
+                return None;
+            }
+            let Some(list) = self.current_list() else {
+                if (now.value().wrapping_sub(self.now) as i32) <= 0 {
+                    return None;
+                }
+                self.step(now);
+                continue;
+            };
+            *budget -= 1;
+            let slot = self.heads[usize::from(list)];
+            let at = records[slot].timer.at;
+            self.remove(records, slot);
+            if usize::from(list) < SLOTS {
+                return Some(slot);
+            }
+            // It came up in a higher level: now its tick is near enough for a lower one.
+            records[slot].timer.at = at;
+            let lower = self.list_for(at);
+            self.push(records, slot, lower);
+        }
+    }
+
+    /// The earliest tick at which [`Wheel::expire`] has work; a boundary at which a slot of a
+    /// higher level must be sorted counts as work.
+    pub(super) fn next(&self) -> Option<Tick> {
+        if self.current_list().is_some() {
+            return Some(tick(self.now));
+        }
+        let nexts = (0..LEVELS).filter_map(|level| self.next_of_level(level));
+        nexts.reduce(|a, b| a.earlier(b))
+    }
+
+    /// A list that must be emptied before time goes on: the slot of a higher level whose span
+    /// begins at this tick, then this tick's own.
+    fn current_list(&self) -> Option<u16> {
+        (0..LEVELS)
+            .rev()
+            .filter(|level| self.now & ((1 << (SLOT_BITS * *level as u32)) - 1) == 0)
+            .map(|level| self.list(level, self.now))
+            .find(|&list| self.heads[usize::from(list)] != NIL)
+    }
+
+    /// Goes to the next tick at which something may be, at most to `now`.
+    fn step(&mut self, now: Tick) {
+        let left = now.value().wrapping_sub(self.now);
+        let boundary = SLOTS as u32 - (self.now & (SLOTS as u32 - 1));
+        let empty = self.occupied[0].iter().all(|&word| word == 0);
+        self.now = self.now.wrapping_add(if empty { left.min(boundary) } else { 1 });
+    }
+
+    /// The slot of a level into which a tick falls.
+    fn list(&self, level: usize, at: u32) -> u16 {
+        (level * SLOTS + (at >> (SLOT_BITS * level as u32)) as usize % SLOTS) as u16
+    }
+
+    fn list_for(&self, at: Tick) -> u16 {
+        let delta = at.until(tick(self.now));
+        if delta <= 0 {
+            return self.list(0, self.now);
+        }
+        let level = match delta as u32 {
+            d if d < 1 << 8 => 0,
+            d if d < 1 << 16 => 1,
+            d if d < 1 << 24 => 2,
+            _ => 3,
+        };
+        self.list(level, at.value())
+    }
+
+    fn push(&mut self, records: &mut Records, slot: u32, list: u16) {
+        let head = self.heads[usize::from(list)];
+        let link = &mut records[slot].timer;
+        (link.prev, link.next, link.list) = (NIL, head, list);
+        if head != NIL {
+            records[head].timer.prev = slot;
+        }
+        self.heads[usize::from(list)] = slot;
+        self.mark(list, true);
+    }
+
+    fn mark(&mut self, list: u16, on: bool) {
+        let (level, idx) = (usize::from(list) / SLOTS, usize::from(list) % SLOTS);
+        let word = &mut self.occupied[level][idx / 64];
+        let bit = 1 << (idx % 64);
+        *word = if on { *word | bit } else { *word & !bit };
+    }
+
+    /// When the next occupied slot of a level comes up.
+    fn next_of_level(&self, level: usize) -> Option<Tick> {
+        let shift = SLOT_BITS * level as u32;
+        let current = self.now >> shift;
+        let is_occupied = |idx: usize| self.occupied[level][idx / 64] >> (idx % 64) & 1 == 1;
+        if self.occupied[level].iter().all(|&word| word == 0) {
+            return None;
+        }
+        (1..=SLOTS as u32)
+            .map(|ahead| current.wrapping_add(ahead))
+            .find(|&n| is_occupied(n as usize % SLOTS))
+            .map(|n| tick(n << shift))
+    }
+}
+
+fn tick(ms: u32) -> Tick {
+    Tick::at(crate::time::Instant::from_nanos(u64::from(ms) * 1_000_000))
+}

@@ -1,0 +1,507 @@
+//! A segment arrives (RFC 9293 section 3.10.7). One function per step of the RFC, in its order; each
+//! step either ends the matter with a [`Verdict`] or lets the next one go on. Nothing is sent in
+//! here: what the peer is owed is noted in the connection and leaves through `output`.
+
+use super::buffer::Kept;
+use super::congestion::Reaction;
+use super::{
+    Connection, Context, End, Events, MSS_DEFAULT, MSS_MIN, Opening, Seq, State, TIMESTAMPS_BYTES,
+    Tick,
+};
+use crate::stats::Counter;
+use crate::wire::tcp::{Flags, Tcp};
+use std::ops::ControlFlow::{self, Break, Continue};
+
+/// What became of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It was used.
+    Accept,
+    /// It was dropped for this reason; what the peer is owed leaves through `output`.
+    Drop(Counter),
+    /// It was dropped for this reason, and the RST that RFC 9293 section 3.10.7.1 describes is
+    /// the answer.
+    Refuse(Counter),
+}
+
+type Step = ControlFlow<Verdict>;
+
+impl Connection {
+    /// A listener received this SYN: opens the passive side in SYN-RECEIVED.
+    pub fn accept(cx: &mut Context<'_>, opening: Opening, syn: &Tcp) -> Self {
+        let mut conn = Connection::new(cx, opening, State::SynReceived);
+        conn.take_options(cx, syn);
+        conn.take_peer_isn(cx, syn);
+        cx.stats.inc(Counter::ConnsPassive);
+        cx.stats.inc(Counter::ConnsOpen);
+        cx.stats.inc(Counter::ConnsHalfOpen);
+        conn
+    }
+
+    /// Takes one segment for this connection.
+    pub fn on_segment(&mut self, cx: &mut Context<'_>, seg: &Tcp, payload: &[u8]) -> Verdict {
+        let flow = match self.state {
+            State::Closed => Break(Verdict::Refuse(Counter::DropNoConnection)),
+            State::SynSent => self.arrives_in_syn_sent(cx, seg),
+            _ => self.arrives_synchronized(cx, seg, payload),
+        };
+        match flow {
+            Break(verdict) => verdict,
+            Continue(()) => Verdict::Accept,
+        }
+    }
+
+    /// SYN-SENT (section 3.10.7.3): first the ACK, second the RST, fourth the SYN.
+    fn arrives_in_syn_sent(&mut self, cx: &mut Context<'_>, seg: &Tcp) -> Step {
+        let has_ack = seg.flags.contains(Flags::ACK);
+        let ack = Seq(seg.ack);
+        if has_ack && (ack.le(self.snd.una) || ack.gt(self.snd.max)) {
+            return Break(if seg.flags.contains(Flags::RST) {
+                Verdict::Drop(Counter::DropAck)
+            } else {
+                Verdict::Refuse(Counter::DropAck)
+            });
+        }
+        if seg.flags.contains(Flags::RST) {
+            if !has_ack {
+                return Break(Verdict::Drop(Counter::DropRst));
+            }
+            cx.stats.inc(Counter::TcpRstIn);
+            self.finish(cx, End::Refused);
+            return Continue(());
+        }
+        if !seg.flags.contains(Flags::SYN) {
+            return Break(Verdict::Drop(Counter::DropListenFlags));
+        }
+        self.take_options(cx, seg);
+        self.take_peer_isn(cx, seg);
+        if has_ack {
+            self.snd.wl1 = Seq(seg.seq);
+            self.snd.wl2 = ack;
+            self.take_window(u32::from(seg.window));
+            self.establish(cx, ack);
+            self.rcv.ack = true;
+        } else {
+            // Simultaneous open: our SYN goes again, with the ACK (MUST-10).
+            self.state = State::SynReceived;
+            self.snd.nxt = self.snd.una;
+            cx.stats.inc(Counter::ConnsHalfOpen);
+        }
+        Continue(())
+    }
+
+    /// SYN-RECEIVED and all later states (section 3.10.7.4), in the order of the RFC.
+    fn arrives_synchronized(&mut self, cx: &mut Context<'_>, seg: &Tcp, payload: &[u8]) -> Step {
+        self.check_timestamp(cx, seg)?;
+        let text = self.check_sequence(cx, seg, payload)?;
+        let fin = self.fin_in_window(seg, payload);
+        self.check_rst(cx, seg)?;
+        self.check_syn(cx, seg)?;
+        self.note_timestamp(seg);
+        self.check_ack(cx, seg, payload)?;
+        self.active_at = Tick::at(cx.now);
+        self.keepalive_probes = 0;
+        self.take_text(cx, seg, text)?;
+        self.take_fin(cx, fin);
+        Continue(())
+    }
+
+    /// The number of the segment's FIN, unless the window cut it off.
+    fn fin_in_window(&self, seg: &Tcp, payload: &[u8]) -> Option<Seq> {
+        let fin = Seq(seg.seq) + payload.len() as u32;
+        let inside = fin.ge(self.rcv.nxt) && fin.le(self.rcv.nxt + self.rcv_wnd());
+        (seg.flags.contains(Flags::FIN) && inside).then_some(fin)
+    }
+
+    /// PAWS (RFC 7323 section 5.3 R1), which never stops a RST. A segment without the option that
+    /// was negotiated is dropped (section 3.2 SHOULD).
+    fn check_timestamp(&mut self, cx: &mut Context<'_>, seg: &Tcp) -> Step {
+        if !self.stamps.on || seg.flags.contains(Flags::RST) {
+            return Continue(());
+        }
+        match seg.options.timestamps {
+            Some(stamps) if !Seq(stamps.value).lt(Seq(self.stamps.recent)) => Continue(()),
+            Some(_) => {
+                self.challenge(cx);
+                Break(Verdict::Drop(Counter::DropPaws))
+            }
+            None if seg.flags.contains(Flags::SYN) => Continue(()),
+            None => Break(Verdict::Drop(Counter::DropPaws)),
+        }
+    }
+
+    /// First, the sequence number. Returns the part of the payload that is new and in the window.
+    fn check_sequence<'p>(
+        &mut self,
+        cx: &mut Context<'_>,
+        seg: &Tcp,
+        payload: &'p [u8],
+    ) -> ControlFlow<Verdict, &'p [u8]> {
+        let (seq, nxt, wnd) = (Seq(seg.seq), self.rcv.nxt, self.rcv_wnd());
+        if self.state == State::SynReceived
+            && seg.flags.contains(Flags::SYN)
+            && seq + 1 == nxt
+            && !seg.flags.intersects(Flags::RST | Flags::ACK)
+        {
+            // The same SYN again: the SYN-ACK was lost, and goes again.
+            self.snd.nxt = self.snd.una;
+            self.syn_retransmitted = true;
+            return Break(Verdict::Accept);
+        }
+        let len = payload.len() as u32
+            + u32::from(seg.flags.contains(Flags::SYN))
+            + u32::from(seg.flags.contains(Flags::FIN));
+        let end = seq + len;
+        let begins_inside = seq.ge(nxt) && (seq.lt(nxt + wnd) || seq == nxt);
+        let ends_inside = len > 0 && end.gt(nxt) && end.le(nxt + wnd);
+        let spans = len > 0 && seq.lt(nxt) && end.gt(nxt);
+        if !(begins_inside || ends_inside || spans) {
+            return Break(self.refuse_sequence(cx, seg, payload));
+        }
+        if wnd == 0 && !payload.is_empty() {
+            // A closed window takes no data, yet the ACK and a RST count (MUST-66).
+            self.rcv.ack = true;
+            return Continue(&[]);
+        }
+        Continue(self.trim(cx, seq, wnd, payload))
+    }
+
+    /// Not acceptable: a RST is silence (RFC 5961 section 3.2); data deserves an immediate ACK, for
+    /// the peer's ACK was lost; anything else may be an attack or a keepalive and gets a limited one.
+    fn refuse_sequence(&mut self, cx: &mut Context<'_>, seg: &Tcp, payload: &[u8]) -> Verdict {
+        if seg.flags.contains(Flags::RST) {
+            return Verdict::Drop(Counter::DropRst);
+        }
+        if seg.flags.contains(Flags::SYN) {
+            self.challenge(cx);
+            return Verdict::Drop(Counter::DropSyn);
+        }
+        if self.state == State::TimeWait {
+            // The peer's FIN again: acknowledge, and wait 2 MSL from now (section 3.10.7.4, eighth).
+            self.timers.life = Tick::after(cx.now, cx.config.time_wait);
+        }
+        if payload.is_empty() && !seg.flags.contains(Flags::FIN) {
+            self.challenge(cx);
+        } else {
+            self.rcv.ack = true;
+            cx.stats.inc(Counter::TcpDuplicate);
+        }
+        Verdict::Drop(Counter::DropSequence)
+    }
+
+    /// Cuts what was received before and what lies beyond the window.
+    fn trim<'p>(
+        &mut self,
+        cx: &mut Context<'_>,
+        seq: Seq,
+        wnd: u32,
+        payload: &'p [u8],
+    ) -> &'p [u8] {
+        let nxt = self.rcv.nxt;
+        let mut payload = payload;
+        let mut seq = seq;
+        if seq.lt(nxt) && !payload.is_empty() {
+            let old = ((nxt - seq) as usize).min(payload.len());
+            payload = &payload[old..];
+            seq = nxt;
+            self.rcv.ack = true;
+            cx.stats.inc(Counter::TcpDuplicate);
+        }
+        let room = if (nxt + wnd).gt(seq) { (nxt + wnd) - seq } else { 0 } as usize;
+        if payload.len() > room {
+            payload = &payload[..room];
+            self.rcv.ack = true;
+        }
+        payload
+    }
+
+    /// Second, the RST bit (RFC 5961 section 3.2; RFC 1337 in TIME-WAIT).
+    fn check_rst(&mut self, cx: &mut Context<'_>, seg: &Tcp) -> Step {
+        if !seg.flags.contains(Flags::RST) {
+            return Continue(());
+        }
+        if self.state == State::TimeWait {
+            return Break(Verdict::Drop(Counter::DropRst));
+        }
+        if Seq(seg.seq) != self.rcv.nxt {
+            self.challenge(cx);
+            return Break(Verdict::Drop(Counter::DropRst));
+        }
+        cx.stats.inc(Counter::TcpRstIn);
+        let refused = self.state == State::SynReceived && !self.passive;
+        self.finish(cx, if refused { End::Refused } else { End::Reset });
+        Break(Verdict::Accept)
+    }
+
+    /// Fourth, the SYN bit: never legal here (RFC 5961 section 4.2).
+    fn check_syn(&mut self, cx: &mut Context<'_>, seg: &Tcp) -> Step {
+        if !seg.flags.contains(Flags::SYN) {
+            return Continue(());
+        }
+        self.challenge(cx);
+        Break(Verdict::Drop(Counter::DropSyn))
+    }
+
+    /// TS.Recent follows the segment that holds Last.ACK.sent (RFC 7323 section 4.3).
+    fn note_timestamp(&mut self, seg: &Tcp) {
+        if let Some(stamps) = seg.options.timestamps
+            && self.stamps.on
+            && Seq(seg.seq).le(self.stamps.last_ack)
+            && Seq(stamps.value).ge(Seq(self.stamps.recent))
+        {
+            self.stamps.recent = stamps.value;
+        }
+    }
+
+    /// Fifth, the ACK field.
+    fn check_ack(&mut self, cx: &mut Context<'_>, seg: &Tcp, payload: &[u8]) -> Step {
+        if !seg.flags.contains(Flags::ACK) {
+            return Break(Verdict::Drop(Counter::DropNoAck));
+        }
+        let ack = Seq(seg.ack);
+        if self.state == State::SynReceived {
+            if ack.le(self.snd.una) || ack.gt(self.snd.max) {
+                return Break(Verdict::Refuse(Counter::DropAck));
+            }
+            cx.stats.dec(Counter::ConnsHalfOpen);
+            self.snd.wl1 = Seq(seg.seq);
+            self.snd.wl2 = ack;
+            self.take_window(u32::from(seg.window) << self.snd.shift);
+            self.establish(cx, ack);
+            return Continue(());
+        }
+        if self.state == State::TimeWait {
+            return Continue(());
+        }
+        if ack.gt(self.snd.max) {
+            // Never sent: an ACK in reply, but no more than the limit allows (RFC 5961 section 5.2).
+            self.challenge(cx);
+            return Break(Verdict::Drop(Counter::DropAck));
+        }
+        if ack.lt(self.snd.una - self.snd.wnd_max) {
+            self.challenge(cx);
+            return Break(Verdict::Drop(Counter::DropAck));
+        }
+        let window_moved = self.update_window(seg, ack);
+        if ack.gt(self.snd.una) {
+            self.acknowledge(cx, ack);
+        } else if ack == self.snd.una {
+            if self.snd.wnd == 0 && self.in_flight() == 0 {
+                // An answered probe: a closed window may stay closed for ever (MUST-37).
+                self.snd.retries = 0;
+            }
+            let plain = payload.is_empty() && !seg.flags.contains(Flags::FIN);
+            if plain && !window_moved && self.snd.max != self.snd.una {
+                self.on_dup_ack(cx);
+            }
+        }
+        self.close_step(cx);
+        Continue(())
+    }
+
+    /// SND.WND follows the newest segment (section 3.10.7.4); tells whether it changed.
+    fn update_window(&mut self, seg: &Tcp, ack: Seq) -> bool {
+        let seq = Seq(seg.seq);
+        let fresh = self.snd.wl1.lt(seq) || (self.snd.wl1 == seq && self.snd.wl2.le(ack));
+        if !fresh || ack.lt(self.snd.una) {
+            return false;
+        }
+        let before = self.snd.wnd;
+        self.snd.wl1 = seq;
+        self.snd.wl2 = ack;
+        self.take_window(u32::from(seg.window) << self.snd.shift);
+        if before == 0 && self.snd.wnd > 0 && self.in_flight() == 0 {
+            // The persist timer has done its work.
+            self.timers.retransmit = Tick::NEVER;
+            self.rtt.backoff = 0;
+        }
+        before != self.snd.wnd
+    }
+
+    fn take_window(&mut self, wnd: u32) {
+        self.snd.wnd = wnd;
+        self.snd.wnd_max = self.snd.wnd_max.max(wnd);
+    }
+
+    /// `ack` acknowledges new data.
+    fn acknowledge(&mut self, cx: &mut Context<'_>, ack: Seq) {
+        let in_flight = self.snd.max - self.snd.una;
+        let n = ack - self.snd.una;
+        let data = self.snd.queue.consume(cx.pool, n);
+        cx.stats.add(Counter::TcpBytesAcked, u64::from(data));
+        // With the FIN acknowledged the queue is empty, and `una` lies one behind its end.
+        self.snd.una = ack;
+        self.snd.nxt = self.snd.nxt.max(ack);
+        self.snd.retries = 0;
+        self.rtt.on_acked(cx.now, ack, cx.config.rto_min);
+        let mss = u32::from(self.snd.mss);
+        if self.congestion.on_ack(ack, n, mss, in_flight) == Reaction::Retransmit {
+            self.snd.retransmit = true;
+        }
+        // RFC 6298 section 5.2 and 5.3.
+        self.timers.retransmit = if self.snd.max == ack {
+            Tick::NEVER
+        } else {
+            Tick::after(cx.now, self.rtt.rto(cx.config.rto_min, cx.config.rto_max))
+        };
+        if self.snd.blocked && self.send_room(cx.config) > 0 {
+            self.snd.blocked = false;
+            self.events.insert(Events::WRITABLE);
+        }
+    }
+
+    fn on_dup_ack(&mut self, cx: &mut Context<'_>) {
+        let (una, max, mss) = (self.snd.una, self.snd.max, u32::from(self.snd.mss));
+        if self.congestion.on_dup_ack(una, max, mss, max - una) == Reaction::Retransmit {
+            self.snd.retransmit = true;
+            cx.stats.inc(Counter::TcpFastRetransmits);
+        }
+    }
+
+    /// What an acknowledged FIN means for the state.
+    fn close_step(&mut self, cx: &mut Context<'_>) {
+        if !self.fin_acked() {
+            return;
+        }
+        match self.state {
+            State::FinWait1 => {
+                self.state = State::FinWait2;
+                if self.detached {
+                    self.timers.life = Tick::after(cx.now, cx.config.fin_wait2);
+                }
+            }
+            State::Closing => self.enter_time_wait(cx),
+            State::LastAck => self.finish(cx, End::Closed),
+            _ => {}
+        }
+    }
+
+    /// Seventh, the segment text. (Sixth, URG: urgent data stay in line, as RFC 6093 recommends.)
+    fn take_text(&mut self, cx: &mut Context<'_>, seg: &Tcp, payload: &[u8]) -> Step {
+        let open = matches!(self.state, State::Established | State::FinWait1 | State::FinWait2);
+        if payload.is_empty() || !open {
+            return Continue(());
+        }
+        if self.detached {
+            // Nobody will read this: say so (RFC 9293 section 3.6.1, RFC 1122 section 4.2.2.13).
+            self.finish(cx, End::Aborted);
+            return Break(Verdict::Refuse(Counter::DropAfterClose));
+        }
+        let seq = Seq(seg.seq).max(self.rcv.nxt);
+        if seq != self.rcv.nxt {
+            return self.keep_for_reassembly(cx, seq, payload);
+        }
+        let stored = self.rcv.queue.append(cx.pool, payload) as u32;
+        if stored == 0 {
+            self.rcv.ack = true;
+            return Break(Verdict::Drop(Counter::DropBuffer));
+        }
+        let before = self.rcv.nxt;
+        self.rcv.nxt += stored;
+        if !self.rcv.reassembly.is_empty() {
+            // A filled hole is acknowledged at once (RFC 5681 section 4.2).
+            self.rcv.ack = true;
+            let nxt = self.rcv.nxt.0;
+            self.rcv.nxt = Seq(self.rcv.reassembly.drain_to(cx.pool, nxt, &mut self.rcv.queue));
+        }
+        cx.stats.add(Counter::TcpBytesIn, u64::from(self.rcv.nxt - before));
+        self.events.insert(Events::READABLE);
+        self.owe_ack(cx);
+        Continue(())
+    }
+
+    fn keep_for_reassembly(&mut self, cx: &mut Context<'_>, seq: Seq, payload: &[u8]) -> Step {
+        // An immediate duplicate ACK tells the sender of the hole (RFC 5681 section 4.2).
+        self.rcv.ack = true;
+        self.rcv.recent = seq;
+        let max = cx.config.reassembly_segments_max;
+        let base = self.rcv.nxt.0;
+        match self.rcv.reassembly.insert(cx.pool, base, seq.0, payload, max) {
+            Kept::All => {
+                cx.stats.inc(Counter::TcpOutOfOrder);
+                Continue(())
+            }
+            Kept::Full => Break(Verdict::Drop(Counter::DropReassembly)),
+        }
+    }
+
+    /// Delays the ACK of in-order data, for at most every second segment (RFC 9293 section 3.8.6.3).
+    fn owe_ack(&mut self, cx: &mut Context<'_>) {
+        self.rcv.unacked = self.rcv.unacked.saturating_add(1);
+        if self.rcv.quick > 0 {
+            self.rcv.quick -= 1;
+            self.rcv.ack = true;
+        } else if self.rcv.unacked >= 2 {
+            self.rcv.ack = true;
+        } else if !self.timers.ack.is_armed() {
+            self.timers.ack = Tick::after(cx.now, cx.config.delayed_ack);
+        }
+    }
+
+    /// Eighth, the FIN bit, at number `fin`; it counts when everything before it has arrived.
+    fn take_fin(&mut self, cx: &mut Context<'_>, fin: Option<Seq>) {
+        self.rcv.fin = self.rcv.fin.or(fin);
+        if self.rcv.fin != Some(self.rcv.nxt) {
+            return;
+        }
+        match self.state {
+            State::Established => self.state = State::CloseWait,
+            State::FinWait1 => self.state = State::Closing,
+            State::FinWait2 => {}
+            _ => return,
+        }
+        self.rcv.nxt += 1;
+        self.rcv.ack = true;
+        self.events.insert(Events::FINISHED);
+        if self.state == State::FinWait2 {
+            self.enter_time_wait(cx);
+        }
+    }
+
+    /// The handshake is complete; `ack` acknowledges our SYN.
+    fn establish(&mut self, cx: &mut Context<'_>, ack: Seq) {
+        self.snd.syn = false;
+        self.snd.una += 1;
+        self.snd.nxt = self.snd.nxt.max(self.snd.una);
+        self.snd.retries = 0;
+        self.rtt.on_acked(cx.now, ack, cx.config.rto_min);
+        self.rtt.on_handshake(self.syn_retransmitted);
+        let segments = cx.config.initial_window_segments;
+        self.congestion.on_handshake(u32::from(self.snd.mss), segments, self.syn_retransmitted);
+        self.timers.retransmit = Tick::NEVER;
+        self.state = State::Established;
+        self.arm_keepalive(cx);
+        self.events.insert(Events::OPENED);
+        cx.stats.inc(Counter::ConnsEstablished);
+        if ack.gt(self.snd.una) {
+            self.acknowledge(cx, ack);
+        }
+        if self.snd.fin {
+            self.state = State::FinWait1;
+        }
+    }
+
+    /// Reads the options of a SYN; each is used only when both sides offer it.
+    fn take_options(&mut self, cx: &Context<'_>, syn: &Tcp) {
+        let options = &syn.options;
+        self.stamps.on = cx.config.timestamps && options.timestamps.is_some();
+        self.stamps.recent = options.timestamps.map_or(0, |t| t.value);
+        self.sack = cx.config.sack && options.sack_permitted;
+        match options.window_scale {
+            // RFC 7323 section 2.3: a shift above 14 counts as 14.
+            Some(shift) if cx.config.window_scale => self.snd.shift = shift.min(14),
+            _ => self.rcv.shift = 0,
+        }
+        let mss = options.mss.unwrap_or(MSS_DEFAULT).min(cx.config.mss).max(MSS_MIN);
+        self.snd.mss = if self.stamps.on { mss - TIMESTAMPS_BYTES } else { mss };
+    }
+
+    fn take_peer_isn(&mut self, cx: &Context<'_>, syn: &Tcp) {
+        self.rcv.nxt = Seq(syn.seq) + 1;
+        self.rcv.edge = self.rcv.nxt + cx.config.window_bytes_max.min(0xffff);
+        self.stamps.last_ack = self.rcv.nxt;
+        // The window in a SYN is never scaled (RFC 7323 section 2.2).
+        self.take_window(u32::from(syn.window));
+        self.snd.wl1 = Seq(syn.seq);
+    }
+}

@@ -1,0 +1,87 @@
+//! What an outsider must not predict: initial sequence numbers (RFC 6528: a keyed function of the
+//! four-tuple plus a clock of 4 microseconds) and the per-connection offset of the timestamp clock
+//! (RFC 7323 section 5.4). The keys are an argument: nothing in here is random by itself.
+
+use super::seq::Seq;
+use crate::flow::FourTuple;
+use crate::time::Instant;
+use siphasher::sip::SipHasher24;
+use std::hash::Hasher;
+
+/// Keys for everything that is derived from four-tuples.
+#[derive(Clone, Copy)]
+pub struct Secret {
+    keys: [u64; 4],
+}
+
+impl Secret {
+    /// A secret from 32 random bytes.
+    pub fn new(seed: [u8; 32]) -> Self {
+        let word = |i: usize| {
+            let bytes = std::array::from_fn(|b| seed[8 * i + b]);
+            u64::from_le_bytes(bytes)
+        };
+        Secret { keys: [word(0), word(1), word(2), word(3)] }
+    }
+
+    /// ISN = M + F(tuple, secret), where M advances every 4 us (RFC 9293 section 3.4.1).
+    pub fn isn(&self, tuple: &FourTuple, now: Instant) -> Seq {
+        let clock = (now.as_nanos() / 4_000) as u32;
+        Seq((self.hash(tuple, 0) as u32).wrapping_add(clock))
+    }
+
+    /// Where the connection's timestamp clock starts.
+    pub fn timestamp_offset(&self, tuple: &FourTuple) -> u32 {
+        (self.hash(tuple, 1) >> 32) as u32
+    }
+
+    /// The key of the connection table's hash.
+    pub fn table_key(&self) -> [u64; 2] {
+        [self.keys[2], self.keys[3]]
+    }
+
+    fn hash(&self, tuple: &FourTuple, purpose: u8) -> u64 {
+        let mut hasher = SipHasher24::new_with_keys(self.keys[0], self.keys[1]);
+        hasher.write(&tuple.to_bytes());
+        hasher.write_u8(purpose);
+        hasher.finish()
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    /// Never prints the keys.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Duration;
+    use std::net::SocketAddrV4;
+
+    fn tuple(port: u16) -> FourTuple {
+        let local = SocketAddrV4::new([10, 0, 0, 1].into(), port);
+        FourTuple::new(local, SocketAddrV4::new([10, 0, 0, 2].into(), 80))
+    }
+
+    #[test]
+    fn isns_follow_the_clock_for_one_tuple_and_nothing_across_tuples() {
+        let secret = Secret::new([7; 32]);
+        let later = Instant::ZERO + Duration::from_millis(100);
+        let step = secret.isn(&tuple(1), later) - secret.isn(&tuple(1), Instant::ZERO);
+        assert_eq!(step, 25_000);
+        let mut isns: Vec<u32> = (1..1000).map(|p| secret.isn(&tuple(p), later).0).collect();
+        isns.sort_unstable();
+        isns.dedup();
+        assert_eq!(isns.len(), 999);
+        let other = Secret::new([8; 32]);
+        assert_ne!(secret.isn(&tuple(1), later), other.isn(&tuple(1), later));
+    }
+
+    #[test]
+    fn the_secret_does_not_print() {
+        assert_eq!(format!("{:?}", Secret::new([9; 32])), "Secret(..)");
+    }
+}

@@ -1,0 +1,162 @@
+//! Round-trip time and retransmission timeout (RFC 6298). One segment at a time is timed, and a
+//! segment that was sent twice never is (Karn's algorithm). Times are in microseconds; the
+//! configured bounds come in as arguments, so that a million connections do not repeat them.
+
+use super::seq::Seq;
+use crate::time::{Duration, Instant};
+
+/// RTO before the first measurement (RFC 6298 section 2.1).
+const RTO_INITIAL_US: u32 = 1_000_000;
+
+/// RTO for data after the SYN had to be sent again (RFC 6298 section 5.7).
+const RTO_AFTER_SYN_LOSS_US: u32 = 3_000_000;
+
+/// The granularity G of the timer that enforces the RTO (RFC 6298 section 2.3): the wheel's tick.
+const GRANULARITY_US: u32 = 1_000;
+
+/// Doublings beyond this exceed every legal `rto_max` (1 ms << 20 is 17 minutes).
+const BACKOFF_MAX: u8 = 20;
+
+/// The estimator of one connection.
+#[derive(Debug, Default)]
+pub struct Rtt {
+    /// Smoothed round-trip time; 0 before the first sample.
+    pub srtt_us: u32,
+    /// Its mean deviation.
+    pub rttvar_us: u32,
+    /// RTO before back-off; 0 means the initial value.
+    base_us: u32,
+    /// The segment being timed ends here, and was sent at this microsecond (wrapping).
+    timed_end: Seq,
+    timed_at_us: u32,
+    timing: bool,
+    /// Consecutive timeouts.
+    pub backoff: u8,
+}
+
+impl Rtt {
+    /// Times the segment that ends at `end`, unless one is being timed already.
+    pub fn on_sent(&mut self, now: Instant, end: Seq) {
+        if !self.timing {
+            self.timing = true;
+            self.timed_end = end;
+            self.timed_at_us = micros(now);
+        }
+    }
+
+    /// Something was sent again: whatever is being timed has become ambiguous (Karn).
+    pub fn on_retransmitted(&mut self) {
+        self.timing = false;
+    }
+
+    /// `ack` acknowledges new data: takes the sample if the timed segment is covered, and ends the
+    /// back-off.
+    pub fn on_acked(&mut self, now: Instant, ack: Seq, rto_min: Duration) {
+        self.backoff = 0;
+        if self.timing && ack.ge(self.timed_end) {
+            self.timing = false;
+            self.sample(micros(now).wrapping_sub(self.timed_at_us).max(1), rto_min);
+        }
+    }
+
+    /// The retransmission timer ran out (RFC 6298 section 5.5).
+    pub fn on_timeout(&mut self) {
+        self.backoff = (self.backoff + 1).min(BACKOFF_MAX);
+        self.timing = false;
+    }
+
+    /// The handshake is complete; if its SYN was sent again, no sample exists and the RTO starts
+    /// from 3 s (RFC 6298 section 5.7).
+    pub fn on_handshake(&mut self, syn_retransmitted: bool) {
+        if syn_retransmitted && self.srtt_us == 0 {
+            self.base_us = RTO_AFTER_SYN_LOSS_US;
+        }
+        self.backoff = 0;
+    }
+
+    /// The timeout that a segment sent now gets.
+    pub fn rto(&self, rto_min: Duration, rto_max: Duration) -> Duration {
+        let base = if self.base_us == 0 {
+            u64::from(RTO_INITIAL_US).max(rto_min.as_micros())
+        } else {
+            u64::from(self.base_us)
+        };
+        Duration::from_micros((base << self.backoff).min(rto_max.as_micros()))
+    }
+
+    fn sample(&mut self, r_us: u32, rto_min: Duration) {
+        if self.srtt_us == 0 {
+            // RFC 6298 section 2.2.
+            self.srtt_us = r_us;
+            self.rttvar_us = r_us / 2;
+        } else {
+            // RFC 6298 section 2.3, alpha = 1/8 and beta = 1/4; rttvar before srtt.
+            let deviation = self.srtt_us.abs_diff(r_us);
+            self.rttvar_us = self.rttvar_us - self.rttvar_us / 4 + deviation / 4;
+            self.srtt_us = (self.srtt_us - self.srtt_us / 8 + r_us / 8).max(1);
+        }
+        let spread = self.rttvar_us.saturating_mul(4).max(GRANULARITY_US);
+        let rto = u64::from(self.srtt_us.saturating_add(spread)).max(rto_min.as_micros());
+        self.base_us = u32::try_from(rto).unwrap_or(u32::MAX);
+    }
+}
+
+/// The microsecond of `now`, wrapping after 71 minutes: longer than any timed segment waits.
+fn micros(now: Instant) -> u32 {
+    (now.as_nanos() / 1_000) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIN: Duration = Duration::from_millis(200);
+    const MAX: Duration = Duration::from_secs(60);
+
+    fn at(ms: u64) -> Instant {
+        Instant::ZERO + Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn the_first_sample_sets_and_later_ones_smooth() {
+        let mut rtt = Rtt::default();
+        assert_eq!(rtt.rto(MIN, MAX), Duration::from_secs(1));
+        rtt.on_sent(at(0), Seq(10));
+        rtt.on_acked(at(100), Seq(10), MIN);
+        assert_eq!((rtt.srtt_us, rtt.rttvar_us), (100_000, 50_000));
+        assert_eq!(rtt.rto(MIN, MAX), Duration::from_millis(300));
+        rtt.on_sent(at(200), Seq(20));
+        rtt.on_acked(at(380), Seq(20), MIN);
+        assert_eq!((rtt.srtt_us, rtt.rttvar_us), (110_000, 57_500));
+    }
+
+    #[test]
+    fn karn_an_ack_of_a_retransmitted_segment_is_no_sample() {
+        let mut rtt = Rtt::default();
+        rtt.on_sent(at(0), Seq(10));
+        rtt.on_timeout();
+        rtt.on_retransmitted();
+        rtt.on_acked(at(1001), Seq(10), MIN);
+        assert_eq!(rtt.srtt_us, 0);
+    }
+
+    #[test]
+    fn timeouts_double_up_to_the_bound() {
+        let mut rtt = Rtt::default();
+        let mut seen = Vec::new();
+        for _ in 0..40 {
+            rtt.on_timeout();
+            seen.push(rtt.rto(MIN, MAX).as_millis());
+        }
+        assert_eq!(seen[..6], [2_000, 4_000, 8_000, 16_000, 32_000, 60_000]);
+        assert_eq!(seen[39], 60_000);
+    }
+
+    #[test]
+    fn a_lost_syn_starts_data_from_three_seconds() {
+        let mut rtt = Rtt::default();
+        rtt.on_timeout();
+        rtt.on_handshake(true);
+        assert_eq!(rtt.rto(MIN, MAX), Duration::from_secs(3));
+    }
+}

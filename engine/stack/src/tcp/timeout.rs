@@ -1,0 +1,99 @@
+//! What happens when a deadline passes: retransmission and persist, the delayed ACK, and the slow
+//! timers of a connection's life (keepalive, FIN-WAIT-2, TIME-WAIT).
+
+use super::{Connection, Context, End, State, Tick};
+use crate::stats::Counter;
+use crate::time::Duration;
+
+impl Connection {
+    /// Handles every deadline that is due at `cx.now`. The caller polls for output afterwards, and
+    /// looks at the state: TIME-WAIT that ran out leaves CLOSED.
+    pub fn on_timeout(&mut self, cx: &mut Context<'_>) {
+        let now = Tick::at(cx.now);
+        if self.timers.ack.is_due(now) {
+            self.timers.ack = Tick::NEVER;
+            self.rcv.ack = true;
+        }
+        if self.timers.retransmit.is_due(now) {
+            self.timers.retransmit = Tick::NEVER;
+            self.on_retransmit(cx);
+        }
+        if self.timers.life.is_due(now) {
+            self.timers.life = Tick::NEVER;
+            self.on_life(cx, now);
+        }
+    }
+
+    /// Starts the retransmission or persist timer from now.
+    pub(super) fn arm_retransmit(&mut self, cx: &Context<'_>) {
+        let rto = self.rtt.rto(cx.config.rto_min, cx.config.rto_max);
+        self.timers.retransmit = Tick::after(cx.now, rto);
+    }
+
+    /// Starts the keepalive timer, where configured.
+    pub(super) fn arm_keepalive(&mut self, cx: &Context<'_>) {
+        if !cx.config.keepalive.is_zero() {
+            self.timers.life = Tick::after(cx.now, cx.config.keepalive);
+        }
+    }
+
+    fn on_retransmit(&mut self, cx: &mut Context<'_>) {
+        let handshake = matches!(self.state, State::SynSent | State::SynReceived);
+        let retries_max = if handshake { cx.config.syn_retries_max } else { cx.config.retries_max };
+        if self.snd.retries >= retries_max {
+            self.finish(cx, End::TimedOut);
+            return;
+        }
+        self.snd.retries += 1;
+        let first = self.rtt.backoff == 0;
+        self.rtt.on_timeout();
+        if handshake {
+            self.syn_retransmitted = true;
+            self.snd.nxt = self.snd.una;
+        } else if self.in_flight() == 0 && self.snd.wnd == 0 {
+            self.snd.probe = true;
+        } else {
+            let in_flight = self.snd.max - self.snd.una;
+            let mss = u32::from(self.snd.mss);
+            if in_flight > 0 {
+                self.congestion.on_timeout(self.snd.max, mss, in_flight, first);
+                cx.stats.inc(Counter::TcpTimeouts);
+                self.snd.nxt = self.snd.una;
+            } else {
+                // The window is open but too small to be worth it: the override timeout of SWS
+                // avoidance (RFC 9293 section 3.8.6.2.1) sends what fits, as a probe does.
+                self.snd.probe = true;
+            }
+        }
+        self.arm_retransmit(cx);
+    }
+
+    fn on_life(&mut self, cx: &mut Context<'_>, now: Tick) {
+        match self.state {
+            State::TimeWait => self.end_time_wait(cx),
+            State::FinWait2 if self.detached => self.finish(cx, End::TimedOut),
+            State::Established | State::CloseWait => self.on_keepalive(cx, now),
+            _ => {}
+        }
+    }
+
+    /// Keepalive (RFC 9293 section 3.8.4): probes only when idle, and only a row of unanswered
+    /// ones ends the connection.
+    fn on_keepalive(&mut self, cx: &mut Context<'_>, now: Tick) {
+        let idle_ms = i64::from(now.until(self.active_at));
+        let due_ms = cx.config.keepalive.as_millis() as i64;
+        if self.keepalive_probes == 0 && idle_ms < due_ms {
+            let left = Duration::from_millis((due_ms - idle_ms) as u64);
+            self.timers.life = Tick::after(cx.now, left);
+            return;
+        }
+        if self.keepalive_probes >= cx.config.keepalive_probes_max {
+            self.finish(cx, End::TimedOut);
+            self.reset = true;
+            return;
+        }
+        self.keepalive_probes += 1;
+        self.snd.probe = true;
+        self.timers.life = Tick::after(cx.now, cx.config.keepalive_interval);
+    }
+}
