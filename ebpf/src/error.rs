@@ -5,9 +5,8 @@ use std::io;
 use std::path::PathBuf;
 
 use barewire_steer::abi::{BadPrefix, ForeignConfig, QUEUES_MAX};
+use barewire_steer::attach::{AttachMode, Attached};
 use thiserror::Error;
-
-use crate::program::{AttachMode, Attached};
 
 /// A failure of a [`Steer`](crate::Steer).
 #[derive(Debug, Error)]

@@ -26,6 +26,7 @@ mod program;
 mod rules;
 
 pub use barewire_steer::abi::{self, Action, OnMissing, Prefix, Verdict};
+pub use barewire_steer::attach::{AttachMode, Attached, AttachedMode};
 pub use error::Error;
-pub use program::{AttachMode, Attached, AttachedMode, LoadOptions, Steer};
+pub use program::{LoadOptions, Steer};
 pub use rules::{Listener, LocalPorts};

@@ -5,7 +5,6 @@
 
 use std::cell::RefCell;
 use std::ffi::{CStr, CString};
-use std::fmt;
 use std::fs;
 use std::io;
 use std::mem::size_of;
@@ -15,6 +14,7 @@ use std::path::Path;
 
 use barewire_steer::OBJECT;
 use barewire_steer::abi::{self, Action, Config, OnMissing, QUEUES_MAX};
+use barewire_steer::attach::{AttachMode, Attached, AttachedMode, advice};
 use libbpf_rs::{ErrorKind, Object, ObjectBuilder, PrintLevel};
 use libbpf_sys as sys;
 
@@ -40,64 +40,6 @@ pub struct LoadOptions {
     pub n_queues: u32,
     /// What happens to frames of ours on a queue that has no socket.
     pub on_missing: OnMissing,
-}
-
-/// Where a program is attached. There is no "either": a driver that cannot do one is an error, and
-/// the caller decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AttachMode {
-    /// In the driver, before the kernel makes a socket buffer.
-    Native,
-    /// In the kernel's generic receive path: any driver, and slower.
-    Generic,
-}
-
-impl fmt::Display for AttachMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            AttachMode::Native => "native",
-            AttachMode::Generic => "generic",
-        })
-    }
-}
-
-/// Where the kernel says that a program is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AttachedMode {
-    /// In the driver.
-    Native,
-    /// In the generic receive path.
-    Generic,
-    /// In the NIC itself.
-    Offloaded,
-}
-
-impl fmt::Display for AttachedMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            AttachedMode::Native => "native",
-            AttachedMode::Generic => "generic",
-            AttachedMode::Offloaded => "offloaded",
-        })
-    }
-}
-
-/// What the kernel says is on an interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attached {
-    /// The kernel's number of the program.
-    pub program_id: u32,
-    /// Its name, where we may ask for it (CAP_SYS_ADMIN).
-    pub program_name: Option<String>,
-    /// Where it runs.
-    pub mode: AttachedMode,
-}
-
-impl fmt::Display for Attached {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.program_name.as_deref().unwrap_or("of unknown name");
-        write!(f, "XDP program '{name}' (id {}, {} mode)", self.program_id, self.mode)
-    }
 }
 
 impl Steer {
@@ -240,30 +182,6 @@ fn check_vacant(ifindex: u32, ifname: &str) -> Result<(), Error> {
     match Steer::attached(ifindex)? {
         Some(attached) => Err(Error::Occupied { ifname: ifname.to_string(), attached }),
         None => Ok(()),
-    }
-}
-
-/// What an error of the attach call most likely means; drivers differ, and the kernel's own words
-/// go to its log.
-fn advice(error: &io::Error, mode: AttachMode) -> &'static str {
-    match (error.raw_os_error(), mode) {
-        (Some(libc::EPERM), _) => "it needs CAP_BPF and CAP_NET_ADMIN: run as root",
-        (Some(libc::EOPNOTSUPP), AttachMode::Native) => {
-            "the driver has no native XDP: use `--mode generic`"
-        }
-        (Some(libc::ERANGE | libc::EMSGSIZE | libc::E2BIG), AttachMode::Native) => {
-            "the MTU (on veth, the peer's) is too large for native XDP: lower it, for example to \
-             1500, or use `--mode generic`"
-        }
-        (Some(libc::ENOSPC), AttachMode::Native) => {
-            "native XDP has too few queues: on veth give it as many receive queues as its peer \
-             has transmit queues, elsewhere lower `ethtool -L IF combined N`"
-        }
-        (Some(libc::EINVAL | libc::ENOMEM), AttachMode::Native) => {
-            "the driver refused: check MTU, queue count (`ethtool -L`) and LRO (`ethtool -K IF \
-             lro off`), see `dmesg`, or use `--mode generic`"
-        }
-        _ => "see `dmesg` for the driver's own words",
     }
 }
 
@@ -416,21 +334,6 @@ fn test_run(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn advice_names_the_way_out() {
-        for (errno, mode, word) in [
-            (libc::EPERM, AttachMode::Generic, "root"),
-            (libc::EOPNOTSUPP, AttachMode::Native, "--mode generic"),
-            (libc::ERANGE, AttachMode::Native, "MTU"),
-            (libc::ENOSPC, AttachMode::Native, "receive queues"),
-            (libc::EINVAL, AttachMode::Native, "LRO"),
-            (libc::EINVAL, AttachMode::Generic, "dmesg"),
-        ] {
-            let advice = advice(&io::Error::from_raw_os_error(errno), mode);
-            assert!(advice.contains(word), "errno {errno}: {advice}");
-        }
-    }
 
     #[test]
     fn a_queue_count_out_of_bounds_is_refused_before_the_kernel_is_asked() {

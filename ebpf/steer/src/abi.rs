@@ -259,6 +259,11 @@ impl PrefixKey {
         }
     }
 
+    /// The key of a trie entry, as aya gives it: its length and its address.
+    pub fn new(len: u32, address: [u8; 16]) -> Self {
+        PrefixKey { len, address: Address(address) }
+    }
+
     /// The prefix that this key stands for, or `None` for a key that [`Prefix::new`] refuses.
     pub fn prefix(&self) -> Option<Prefix> {
         let address = Ipv6Addr::from(self.address.0).to_canonical();

@@ -1,8 +1,9 @@
 //! The steering XDP program as an object file, and the contract for its maps. This crate compiles
-//! the C beside this file and describes what is in its maps; it loads nothing and links no C, so
-//! that both loaders share it: `barewire-ebpf` (libbpf, for the engine) and the CLI (aya).
+//! the C beside this file, describes what is in its maps and names the ways to attach it; it loads
+//! nothing and links no C, so that both loaders share it: `barewire-ebpf` (libbpf, for the engine) and the CLI (aya).
 
 pub mod abi;
+pub mod attach;
 
 /// The compiled `steer.bpf.c`: an ELF object for the BPF target with BTF. The program in it is
 /// [`abi::PROGRAM`], its maps are [`abi::MAPS`].
