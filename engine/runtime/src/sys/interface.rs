@@ -55,12 +55,14 @@ pub enum InterfaceError {
         name: String,
     },
     /// It is not Ethernet.
-    #[error("interface `{name}` is not Ethernet ({kind}): the engine speaks Ethernet only")]
+    #[error(
+        "interface `{name}` has link type {link_type}, not Ethernet (1): the engine speaks Ethernet only"
+    )]
     NotEthernet {
         /// Which interface.
         name: String,
-        /// What it is.
-        kind: String,
+        /// What it is: ARPHRD_* of linux/if_arp.h.
+        link_type: u16,
     },
     /// The kernel did not answer.
     #[error("cannot ask the kernel about interface `{name}`: {source}")]
@@ -85,7 +87,8 @@ impl Interface {
         })?;
         let link = link.ok_or_else(|| ask(io::Error::other("the answer held no interface")))?;
         let Some(mac) = link.mac else {
-            return Err(InterfaceError::NotEthernet { name: name.to_owned(), kind: link.kind });
+            let (name, link_type) = (name.to_owned(), link.link_type);
+            return Err(InterfaceError::NotEthernet { name, link_type });
         };
         let (n_rx_queues, n_tx_queues) =
             channels(name).map_err(ask)?.unwrap_or((link.n_rx_queues, link.n_tx_queues));
@@ -149,7 +152,7 @@ pub fn kernel_addresses() -> io::Result<Vec<KernelAddress>> {
 /// What RTM_GETLINK tells.
 struct Link {
     ifindex: u32,
-    kind: String,
+    link_type: u16,
     mac: Option<[u8; 6]>,
     mtu: u32,
     up: bool,
@@ -171,7 +174,7 @@ fn link(name: &str) -> io::Result<Option<Link>> {
         let ethernet = matches!(entry.ifi_type(), Arphrd::Ether | Arphrd::Loopback);
         found = Some(Link {
             ifindex: entry.ifi_index().unsigned_abs(),
-            kind: format!("{:?}", entry.ifi_type()),
+            link_type: u16::from(*entry.ifi_type()),
             mac: netlink::find(entry.rtattrs(), Ifla::Address).filter(|_| ethernet),
             mtu: number(Ifla::Mtu),
             up: entry.ifi_flags().contains(Iff::UP),

@@ -69,7 +69,7 @@ impl Counters {
             row(
                 "xsk_tx_ring_empty",
                 kernel.tx_ring_empty_descs(),
-                "times the kernel was woken to transmit and found the TX ring empty",
+                "times the kernel came to the end of the TX ring; normal",
             ),
             row(
                 "xsk_rx_desc_outside_umem",
