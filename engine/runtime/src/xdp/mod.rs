@@ -25,4 +25,4 @@ pub use device::{Wake, XdpDevice};
 pub use error::XdpError;
 pub use options::{BusyPoll, HugePages, Mode, XdpOptions};
 pub use socket::Outcome;
-pub use statistics::Statistic;
+pub use statistics::{N_STATISTICS, Statistic, statistics_list};

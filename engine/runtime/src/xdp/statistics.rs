@@ -17,6 +17,11 @@ pub struct Statistic {
     pub help: &'static str,
 }
 
+/// The counters without their values, in the order of every list.
+pub fn statistics_list() -> [Statistic; N_STATISTICS] {
+    Counters::default().list(&XdpStatistics::default())
+}
+
 /// What the device counts itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counters {

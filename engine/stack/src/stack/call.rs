@@ -125,6 +125,16 @@ impl Stack {
         self.call(now, id, |conn, cx| conn.abort(cx));
     }
 
+    /// Resets the connection in a record, if there is one; what a stack that ends does to all. In
+    /// TIME-WAIT nobody waits for us, and the record just goes.
+    pub fn abort_slot(&mut self, now: Instant, slot: u32) {
+        match self.records.get(slot).map(|record| record.conn.state()) {
+            None => {}
+            Some(State::TimeWait) => self.recycle(slot),
+            Some(_) => self.abort(now, self.records.id(slot)),
+        }
+    }
+
     /// State of a connection that lives.
     pub fn state(&self, id: ConnId) -> Option<State> {
         self.records.slot_of(id).map(|slot| self.records[slot].conn.state())

@@ -1,0 +1,119 @@
+//! What runs on connections. An [`App`] gets the events of its connections and acts through [`Io`],
+//! the whole of the surface it may use; it knows no frame, queue, worker or socket. One instance
+//! lives in each worker, so an application shares nothing and locks nothing.
+
+use barewire_stack::stack::{ConnId, ConnectError, Event, Stack};
+use barewire_stack::time::Instant;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::ops::RangeInclusive;
+
+/// An application of one worker.
+pub trait App: fmt::Debug + Send {
+    /// Something happened to one of its connections. The event that tells the end of a connection
+    /// is the last; its id is void afterwards.
+    fn on_event(&mut self, io: &mut Io<'_>, event: &Event);
+
+    /// Called once in every turn, after the events. The work of one call is bounded by the
+    /// application. Returns when it wants to be called again at the latest, if at all.
+    fn on_turn(&mut self, io: &mut Io<'_>) -> Option<Instant> {
+        let _ = io;
+        None
+    }
+}
+
+/// What an application may do: the calls of the stack, at the time of this turn, with the word that
+/// it keeps at each connection.
+#[derive(Debug)]
+pub struct Io<'a> {
+    stack: &'a mut Stack,
+    now: Instant,
+    app: u16,
+}
+
+impl<'a> Io<'a> {
+    /// The surface for application number `app`.
+    pub fn new(stack: &'a mut Stack, now: Instant, app: u16) -> Self {
+        Io { stack, now, app }
+    }
+
+    /// The time of this turn.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Opens a connection; it belongs to this application, with `word`.
+    pub fn connect(
+        &mut self,
+        local: SocketAddrV4,
+        remote: SocketAddrV4,
+        word: u64,
+    ) -> Result<ConnId, ConnectError> {
+        self.stack.connect(self.now, local, remote, self.app, word)
+    }
+
+    /// A port that is free between `local` and `remote`.
+    pub fn free_port(
+        &mut self,
+        local: Ipv4Addr,
+        remote: SocketAddrV4,
+        ports: RangeInclusive<u16>,
+    ) -> Result<u16, ConnectError> {
+        self.stack.free_port(self.now, local, remote, ports)
+    }
+
+    /// Queues bytes; returns how many were taken. When not all, WRITABLE follows.
+    pub fn send(&mut self, id: ConnId, bytes: &[u8]) -> usize {
+        self.stack.send(self.now, id, bytes)
+    }
+
+    /// Bytes that the connection would take now.
+    pub fn send_room(&self, id: ConnId) -> usize {
+        self.stack.send_room(id)
+    }
+
+    /// Sends back what was received, without copying; returns how many bytes.
+    pub fn echo(&mut self, id: ConnId) -> usize {
+        self.stack.echo(self.now, id)
+    }
+
+    /// The received bytes that lie together at the front; empty when none are left.
+    pub fn peek(&self, id: ConnId) -> &[u8] {
+        self.stack.peek(id)
+    }
+
+    /// Copies received bytes out; returns how many.
+    pub fn recv(&mut self, id: ConnId, buf: &mut [u8]) -> usize {
+        self.stack.recv(self.now, id, buf)
+    }
+
+    /// Throws up to `n` received bytes away; returns how many.
+    pub fn discard(&mut self, id: ConnId, n: usize) -> usize {
+        self.stack.discard(self.now, id, n)
+    }
+
+    /// Ends our direction after what is queued; receiving goes on.
+    pub fn shutdown(&mut self, id: ConnId) {
+        self.stack.shutdown(self.now, id);
+    }
+
+    /// The application is done with the connection: FIN, or RST when data were not read.
+    pub fn close(&mut self, id: ConnId) {
+        self.stack.close(self.now, id);
+    }
+
+    /// Resets the connection.
+    pub fn abort(&mut self, id: ConnId) {
+        self.stack.abort(self.now, id);
+    }
+
+    /// The connection still lives (TIME-WAIT counts as life).
+    pub fn is_alive(&self, id: ConnId) -> bool {
+        self.stack.state(id).is_some()
+    }
+
+    /// Keeps `word` with the connection; it comes with every later event.
+    pub fn set_word(&mut self, id: ConnId, word: u64) {
+        self.stack.set_word(id, word);
+    }
+}

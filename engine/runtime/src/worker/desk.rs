@@ -1,0 +1,93 @@
+//! What a job from the control thread finds on the worker's desk: the stack, the applications and
+//! the time, between two turns.
+
+use crate::app::App;
+use crate::app::hand::Hand;
+use crate::load::Load;
+use barewire_stack::device::Ledger;
+use barewire_stack::stack::Stack;
+use barewire_stack::time::Instant;
+
+/// Whether a worker goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It does.
+    No,
+    /// It resets its connections and ends.
+    Now,
+}
+
+/// Everything a job may touch.
+#[derive(Debug)]
+pub struct Desk<'a> {
+    /// The time of the turn.
+    pub now: Instant,
+    /// The worker's stack.
+    pub stack: &'a mut Stack,
+    /// The worker's applications.
+    pub apps: &'a mut Apps,
+    /// Where the worker's frames are.
+    pub ledger: Ledger,
+    /// Set to make the worker end.
+    pub stop: &'a mut Stop,
+}
+
+/// The applications of a worker, by number.
+#[derive(Debug)]
+pub struct Apps {
+    /// Connections opened by hand.
+    pub hand: Hand,
+    /// The load generator, while a test runs.
+    pub load: Option<Box<Load>>,
+    listening: Vec<Option<Box<dyn App>>>,
+}
+
+impl Apps {
+    /// Number of [`Apps::hand`].
+    pub const HAND: u16 = 0;
+    /// Number of [`Apps::load`].
+    pub const LOAD: u16 = 1;
+    /// Number of the first application that listens.
+    pub const FIRST_LISTENING: u16 = 2;
+
+    /// No application but the hand.
+    pub fn new() -> Self {
+        Apps { hand: Hand::default(), load: None, listening: Vec::new() }
+    }
+
+    /// Puts an application at `number`, which is [`Apps::FIRST_LISTENING`] or more.
+    pub fn set_listening(&mut self, number: u16, app: Box<dyn App>) {
+        let idx = usize::from(number - Apps::FIRST_LISTENING);
+        if self.listening.len() <= idx {
+            self.listening.resize_with(idx + 1, || None);
+        }
+        self.listening[idx] = Some(app);
+    }
+
+    /// The application of a number.
+    pub fn get_mut(&mut self, number: u16) -> Option<&mut dyn App> {
+        match number {
+            Apps::HAND => Some(&mut self.hand),
+            Apps::LOAD => self.load.as_deref_mut().map(|load| load as &mut dyn App),
+            _ => {
+                let idx = usize::from(number - Apps::FIRST_LISTENING);
+                self.listening.get_mut(idx)?.as_deref_mut().map(|app| app as &mut dyn App)
+            }
+        }
+    }
+
+    /// All applications with their numbers.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (u16, &mut dyn App)> {
+        let load = self.load.as_deref_mut().map(|load| (Apps::LOAD, load as &mut dyn App));
+        let listening = (Apps::FIRST_LISTENING..).zip(self.listening.iter_mut());
+        let listening = listening
+            .filter_map(|(number, app)| Some((number, app.as_deref_mut()? as &mut dyn App)));
+        [(Apps::HAND, &mut self.hand as &mut dyn App)].into_iter().chain(load).chain(listening)
+    }
+}
+
+impl Default for Apps {
+    fn default() -> Self {
+        Apps::new()
+    }
+}

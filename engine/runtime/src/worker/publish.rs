@@ -1,0 +1,134 @@
+//! What a worker publishes: the counters of its stack, of its own loop and of its queue, in one block
+//! of the statistics page. The order is that of [`worker_counters`]; whoever makes the page uses
+//! the same list.
+
+use crate::sys::memfd::SharedPage;
+use barewire_api::page::{CounterDef, CounterKind};
+use barewire_stack::device::Device;
+use barewire_stack::device::memory::MemoryDevice;
+use barewire_stack::stack::Stack;
+use barewire_stack::stats::{Counter, Kind};
+use barewire_stack::time::Duration;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use crate::xdp::{N_STATISTICS, XdpDevice, statistics_list};
+
+/// A [`Device`] that a worker can sleep on and that counts.
+pub trait Queue: Device + Send {
+    /// Sleeps until frames wait, `bell` rings or `timeout` has passed; true when the bell rang.
+    fn wait(&self, timeout: Duration, bell: BorrowedFd<'_>) -> bool;
+
+    /// The queue's own counters, in the order of [`statistics_list`].
+    fn statistics(&self) -> [u64; N_STATISTICS];
+}
+
+impl Queue for XdpDevice {
+    fn wait(&self, timeout: Duration, bell: BorrowedFd<'_>) -> bool {
+        let timeout = std::time::Duration::from_nanos(timeout.as_nanos());
+        // An error here is a signal or memory pressure: the worker turns and comes back.
+        XdpDevice::wait(self, Some(timeout), bell).is_ok_and(|wake| wake.wakeup)
+    }
+
+    fn statistics(&self) -> [u64; N_STATISTICS] {
+        XdpDevice::statistics(self).map_or([0; N_STATISTICS], |list| list.map(|s| s.value))
+    }
+}
+
+impl Queue for MemoryDevice {
+    /// The other end of the wire runs on the same thread: there is nothing to wait for.
+    fn wait(&self, _timeout: Duration, _bell: BorrowedFd<'_>) -> bool {
+        false
+    }
+
+    fn statistics(&self) -> [u64; N_STATISTICS] {
+        [0; N_STATISTICS]
+    }
+}
+
+/// What the loop counts itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    pub(super) handoff_sent: u64,
+    pub(super) handoff_received: u64,
+    pub(super) handoff_full: u64,
+    pub(super) tx_dropped: u64,
+    pub(super) sleeps: u64,
+}
+
+const N_TALLIES: usize = 5;
+
+impl Tally {
+    /// A frame was passed to the next worker, or lost on the way.
+    pub(super) fn handed(&mut self, passed: bool) {
+        if passed {
+            self.handoff_sent += 1;
+        } else {
+            self.handoff_full += 1;
+        }
+    }
+
+    fn values(&self) -> [u64; N_TALLIES] {
+        let Tally { handoff_sent, handoff_received, handoff_full, tx_dropped, sleeps } = *self;
+        [handoff_sent, handoff_received, handoff_full, tx_dropped, sleeps]
+    }
+}
+
+const TALLIES: [(&str, CounterKind, &str, &str); N_TALLIES] = [
+    ("handoff_sent", CounterKind::Count, "frames", "Frames passed to the next worker, because this one does not know their connection."),
+    ("handoff_received", CounterKind::Count, "frames", "Frames taken from the worker before."),
+    ("handoff_full", CounterKind::Warn, "frames", "Frames lost because the next worker's inbox was full; the peer sends them again."),
+    ("tx_dropped", CounterKind::Warn, "frames", "Answers dropped because the TX ring was full or no frame was free."),
+    ("sleeps", CounterKind::Count, "times", "Times that the worker had nothing to do and slept."),
+];
+
+/// The counters of a worker's block, in its order.
+pub fn worker_counters() -> Vec<CounterDef<'static>> {
+    let stack = Counter::ALL.iter().map(|counter| CounterDef {
+        name: counter.name(),
+        unit: counter.unit(),
+        kind: match counter.kind() {
+            Kind::Count => CounterKind::Count,
+            Kind::Gauge => CounterKind::Gauge,
+            Kind::Use => CounterKind::Use,
+            Kind::Drop => CounterKind::Drop,
+            Kind::End => CounterKind::End,
+            Kind::Warn => CounterKind::Warn,
+        },
+        help: counter.help(),
+    });
+    let tally =
+        TALLIES.iter().map(|&(name, kind, unit, help)| CounterDef { name, unit, kind, help });
+    let queue = statistics_list().map(|statistic| CounterDef {
+        name: statistic.name,
+        unit: "events",
+        kind: if is_normal(statistic.name) { CounterKind::Count } else { CounterKind::Warn },
+        help: statistic.help,
+    });
+    stack.chain(tally).chain(queue).collect()
+}
+
+/// A counter of the queue that rises with normal work.
+fn is_normal(name: &str) -> bool {
+    ["xsk_tx_ring_empty", "xsk_rx_kicks", "xsk_tx_kicks", "xsk_tx_kick_again"].contains(&name)
+}
+
+/// A worker's block of the statistics page.
+#[derive(Clone, Debug)]
+pub struct Block {
+    /// The page, which other processes read.
+    pub page: Arc<SharedPage>,
+    /// Where the block starts, in words.
+    pub at: usize,
+}
+
+impl Block {
+    pub(super) fn store<Q: Queue>(&self, stack: &Stack, tally: &Tally, queue: &Q) {
+        let statistics = queue.statistics();
+        let tally = tally.values();
+        let values = stack.stats().values().iter().chain(&tally).chain(&statistics);
+        for (idx, &value) in values.enumerate() {
+            self.page.store(self.at + idx, value);
+        }
+    }
+}
