@@ -25,8 +25,7 @@ mod maps;
 mod program;
 mod rules;
 
-pub use barewire_steer::abi::{self, Action, OnMissing, Prefix, Verdict};
+pub use barewire_steer::abi::{self, Action, Listener, LocalPorts, OnMissing, Prefix, Verdict};
 pub use barewire_steer::attach::{AttachMode, Attached, AttachedMode};
 pub use error::Error;
 pub use program::{LoadOptions, Steer};
-pub use rules::{Listener, LocalPorts};

@@ -110,9 +110,7 @@ impl Steer {
     /// on the interface until [`Steer::unpin`] or `barewire xdp unload`, whoever ends before.
     pub fn pin(&mut self, dir: &Path) -> Result<(), Error> {
         let Some(link) = &self.link else { return Err(Error::NothingToPin) };
-        if dir.exists() {
-            return Err(Error::AlreadyPinned(dir.to_path_buf()));
-        }
+        make_dir(dir)?;
         let pinned = pin_all(dir, &self.maps, link.as_fd());
         if pinned.is_err() {
             // The first error is the one to tell; what is half made must go in any case.
@@ -185,8 +183,17 @@ fn check_vacant(ifindex: u32, ifname: &str) -> Result<(), Error> {
     }
 }
 
+/// Makes the directory of pins, which nobody may have made before: what is in it is then ours to
+/// remove again.
+fn make_dir(dir: &Path) -> Result<(), Error> {
+    let parents = dir.parent().map_or(Ok(()), fs::create_dir_all);
+    parents.and_then(|()| fs::create_dir(dir)).map_err(|source| match source.kind() {
+        io::ErrorKind::AlreadyExists => Error::AlreadyPinned(dir.to_path_buf()),
+        _ => Error::Pin { path: dir.to_path_buf(), source },
+    })
+}
+
 fn pin_all(dir: &Path, maps: &Maps, link: BorrowedFd<'_>) -> Result<(), Error> {
-    fs::create_dir_all(dir).map_err(|source| Error::Pin { path: dir.to_path_buf(), source })?;
     let maps = maps.iter().map(|map| (map.name(), map.fd()));
     for (name, fd) in maps.chain([(abi::LINK, link)]) {
         let path = dir.join(name);

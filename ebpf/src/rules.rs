@@ -7,30 +7,13 @@ use std::ops::RangeInclusive;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use barewire_steer::abi::{
-    Address, Config, ListenerKey, OnMissing, PRESENT, PortRange, Prefix, PrefixKey, Verdict,
+    Address, Config, Listener, ListenerKey, LocalPorts, OnMissing, PRESENT, PortRange, Prefix,
+    PrefixKey, Verdict,
 };
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::error::Error;
 use crate::program::Steer;
-
-/// A port that the engine takes of an address that the kernel has; `None` is any address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Listener {
-    /// Whose port.
-    pub address: Option<IpAddr>,
-    /// TCP.
-    pub port: u16,
-}
-
-/// The local ports of active opens that the engine takes of an address; `None` is any address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LocalPorts {
-    /// Whose ports.
-    pub address: Option<IpAddr>,
-    /// TCP, both ends included.
-    pub ports: RangeInclusive<u16>,
-}
 
 /// The only key of the config map.
 const CONFIG_KEY: u32 = 0;
@@ -84,7 +67,7 @@ impl Steer {
     /// The listeners.
     pub fn listeners(&self) -> Vec<Listener> {
         let keys = self.maps.listeners.keys();
-        keys.map(|key: ListenerKey| Listener { address: key.ip(), port: key.port() }).collect()
+        keys.map(|key: ListenerKey| key.listener()).collect()
     }
 
     /// Takes TCP to the ports `range` of `address`, or of any: the local ports of active opens.

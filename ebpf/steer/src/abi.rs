@@ -4,7 +4,8 @@
 
 use std::fmt;
 use std::mem::{offset_of, size_of};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 
 use thiserror::Error;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -300,14 +301,43 @@ impl ListenerKey {
         ListenerKey { address: Address::new(address), port: port.to_be_bytes(), zero: 0 }
     }
 
-    /// The address, or `None` for any.
-    pub fn ip(&self) -> Option<IpAddr> {
-        self.address.ip()
+    /// The listener that this key stands for.
+    pub fn listener(&self) -> Listener {
+        Listener { address: self.address.ip(), port: u16::from_be_bytes(self.port) }
     }
+}
 
-    /// The port.
-    pub fn port(&self) -> u16 {
-        u16::from_be_bytes(self.port)
+/// A port that the engine takes of an address that the kernel has; `None` is any address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Whose port.
+    pub address: Option<IpAddr>,
+    /// TCP.
+    pub port: u16,
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            Some(address) => write!(f, "{}", SocketAddr::new(address, self.port)),
+            None => write!(f, "*:{}", self.port),
+        }
+    }
+}
+
+/// The local ports of active opens that the engine takes of an address; `None` is any address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalPorts {
+    /// Whose ports.
+    pub address: Option<IpAddr>,
+    /// TCP, both ends included.
+    pub ports: RangeInclusive<u16>,
+}
+
+impl fmt::Display for LocalPorts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let first = Listener { address: self.address, port: *self.ports.start() };
+        write!(f, "{first}-{}", self.ports.end())
     }
 }
 
@@ -484,12 +514,22 @@ mod tests {
     #[test]
     fn unspecified_and_absent_addresses_mean_any() {
         for any in [None, Some("0.0.0.0"), Some("::")] {
-            let ip = any.map(|text| text.parse().expect("address"));
-            assert_eq!(ListenerKey::new(ip, 80).ip(), None);
+            let address = any.map(|text| text.parse().expect("address"));
+            let listener = ListenerKey::new(address, 80).listener();
+            assert_eq!(listener, Listener { address: None, port: 80 });
         }
-        let one = ListenerKey::new(Some(IpAddr::from([10, 0, 0, 2])), 7000);
-        assert_eq!((one.ip(), one.port()), (Some(IpAddr::from([10, 0, 0, 2])), 7000));
-        assert_eq!(&one.as_bytes()[10..18], [0xff, 0xff, 10, 0, 0, 2, 0x1b, 0x58]);
+        let key = ListenerKey::new(Some(IpAddr::from([10, 0, 0, 2])), 7000);
+        assert_eq!(key.listener().to_string(), "10.0.0.2:7000");
+        assert_eq!(&key.as_bytes()[10..18], [0xff, 0xff, 10, 0, 0, 2, 0x1b, 0x58]);
+    }
+
+    #[test]
+    fn listeners_and_port_ranges_print_as_people_write_them() {
+        let loopback = Some(IpAddr::from(Ipv6Addr::LOCALHOST));
+        assert_eq!(Listener { address: None, port: 80 }.to_string(), "*:80");
+        assert_eq!(Listener { address: loopback, port: 80 }.to_string(), "[::1]:80");
+        let ports = LocalPorts { address: None, ports: 40000..=49999 };
+        assert_eq!(ports.to_string(), "*:40000-49999");
     }
 
     #[test]

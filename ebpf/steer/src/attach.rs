@@ -34,6 +34,15 @@ pub enum AttachedMode {
     Offloaded,
 }
 
+impl From<AttachMode> for AttachedMode {
+    fn from(mode: AttachMode) -> Self {
+        match mode {
+            AttachMode::Native => AttachedMode::Native,
+            AttachMode::Generic => AttachedMode::Generic,
+        }
+    }
+}
+
 impl fmt::Display for AttachedMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
