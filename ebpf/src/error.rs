@@ -151,7 +151,10 @@ pub enum Error {
         high: u16,
     },
     /// Pins hold maps and link, not the program.
-    #[error("the program was loaded and attached by somebody else: it cannot be attached or run from here")]
+    #[error(
+        "the program was loaded and attached by somebody else: it cannot be attached \
+         or run from here"
+    )]
     NoProgram,
     /// The kernel does not run the program over a frame.
     #[error("cannot run the steering program over a frame of {len} bytes: {source}")]
