@@ -1,0 +1,24 @@
+//! `barewire abort`: ends one connection with a RST.
+
+use std::io::Write;
+use std::path::Path;
+
+use barewire_api::control::{ConnId, Request};
+use clap::Args;
+
+use crate::client::Client;
+use crate::exit::{Error, Verdict};
+
+#[derive(Args, Debug)]
+pub(crate) struct Abort {
+    /// The connection, as `connect` or `conns` printed it
+    id: ConnId,
+}
+
+impl Abort {
+    pub(crate) fn run(self, control: Option<&Path>, out: &mut dyn Write) -> Result<Verdict, Error> {
+        Client::open(control)?.order(&Request::Abort { id: self.id })?;
+        writeln!(out, "aborted {}", self.id)?;
+        Ok(Verdict::Passed)
+    }
+}
