@@ -204,7 +204,7 @@ impl Stack {
         self.stats.inc(Counter::TimeWaitRecycled);
         let (record, mut cx) = self.split(slot, Instant::ZERO);
         record.conn.end_time_wait(&mut cx);
-        self.after(slot);
+        self.forget_tuple(slot);
         self.retire(slot);
     }
 

@@ -3,7 +3,7 @@
 //! that the application is done with both.
 
 use super::buffer::Pool;
-use super::{Connection, Context, End, Events, Opening, State, TcpConfig, Tick};
+use super::{Connection, Context, End, Events, Fin, Opening, State, TcpConfig, Tick};
 use crate::stats::Counter;
 
 impl Connection {
@@ -22,7 +22,7 @@ impl Connection {
     /// SEND: queues as much as fits and returns how much did. When that is not all,
     /// [`Events::WRITABLE`] follows. Nothing is taken after our FIN.
     pub fn send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> usize {
-        if !self.state.may_send() || self.snd.fin {
+        if !self.state.may_send() || self.snd.fin != Fin::None {
             return 0;
         }
         let fits = bytes.len().min(self.send_room(cx.config) as usize);
@@ -40,7 +40,7 @@ impl Connection {
     /// Returns how many were moved.
     pub fn echo(&mut self, cx: &mut Context<'_>) -> usize {
         let len = self.rcv.queue.len();
-        if len == 0 || !self.state.may_send() || self.snd.fin {
+        if len == 0 || !self.state.may_send() || self.snd.fin != Fin::None {
             return 0;
         }
         if len > self.send_room(cx.config) {
@@ -85,13 +85,13 @@ impl Connection {
     pub fn shutdown(&mut self, cx: &mut Context<'_>) {
         match self.state {
             State::SynSent => self.finish(cx, End::Aborted),
-            State::SynReceived => self.snd.fin = true,
+            State::SynReceived => self.snd.fin = Fin::Queued,
             State::Established => {
-                self.snd.fin = true;
+                self.snd.fin = Fin::Queued;
                 self.state = State::FinWait1;
             }
             State::CloseWait => {
-                self.snd.fin = true;
+                self.snd.fin = Fin::Queued;
                 self.state = State::LastAck;
             }
             _ => {}

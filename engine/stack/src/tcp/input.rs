@@ -5,8 +5,8 @@
 use super::buffer::Kept;
 use super::congestion::Reaction;
 use super::{
-    Connection, Context, End, Events, MSS_DEFAULT, MSS_MIN, Opening, Seq, State, TIMESTAMPS_BYTES,
-    Tick,
+    Connection, Context, End, Events, Fin, MSS_DEFAULT, MSS_MIN, Opening, Seq, State,
+    TIMESTAMPS_BYTES, Tick,
 };
 use crate::stats::Counter;
 use crate::wire::tcp::{Flags, Tcp};
@@ -327,9 +327,11 @@ impl Connection {
     fn acknowledge(&mut self, cx: &mut Context<'_>, ack: Seq) {
         let in_flight = self.snd.max - self.snd.una;
         let n = ack - self.snd.una;
+        if self.snd.fin == Fin::Queued && ack == self.data_end() + 1 {
+            self.snd.fin = Fin::Acked;
+        }
         let data = self.snd.queue.consume(cx.pool, n);
         cx.stats.add(Counter::TcpBytesAcked, u64::from(data));
-        // With the FIN acknowledged the queue is empty, and `una` lies one behind its end.
         self.snd.una = ack;
         self.snd.nxt = self.snd.nxt.max(ack);
         self.snd.retries = 0;
@@ -360,7 +362,7 @@ impl Connection {
 
     /// What an acknowledged FIN means for the state.
     fn close_step(&mut self, cx: &mut Context<'_>) {
-        if !self.fin_acked() {
+        if self.snd.fin != Fin::Acked {
             return;
         }
         match self.state {
@@ -476,7 +478,7 @@ impl Connection {
         if ack.gt(self.snd.una) {
             self.acknowledge(cx, ack);
         }
-        if self.snd.fin {
+        if self.snd.fin == Fin::Queued {
             self.state = State::FinWait1;
         }
     }

@@ -125,14 +125,24 @@ pub struct Send {
     pub retries: u8,
     /// The SYN is not acknowledged: it takes the number `una`.
     syn: bool,
-    /// A FIN follows the queue.
-    fin: bool,
+    fin: Fin,
     /// Send the segment at `una` again.
     retransmit: bool,
     /// Send a window probe.
     probe: bool,
     /// The application wants to know when there is room.
     blocked: bool,
+}
+
+/// Our FIN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fin {
+    /// The application has not closed.
+    None,
+    /// It follows the queue: its number is the one behind the last byte.
+    Queued,
+    /// It is acknowledged, and `una` lies behind it.
+    Acked,
 }
 
 /// The receive half.
@@ -242,7 +252,7 @@ impl Connection {
                 shift: 0,
                 retries: 0,
                 syn: true,
-                fin: false,
+                fin: Fin::None,
                 retransmit: false,
                 probe: false,
                 blocked: false,
@@ -410,11 +420,6 @@ impl Connection {
     /// The number behind the last byte of the send queue: that of the FIN, if one follows.
     fn data_end(&self) -> Seq {
         self.data_start() + self.snd.queue.len()
-    }
-
-    /// Our FIN was sent and is acknowledged.
-    fn fin_acked(&self) -> bool {
-        self.snd.fin && self.snd.una.gt(self.data_end())
     }
 
     /// Bytes sent and not acknowledged.

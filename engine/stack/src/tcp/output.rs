@@ -4,7 +4,7 @@
 //! send queue straight into the frame.
 
 use super::buffer::Pool;
-use super::{Connection, Context, Seq, State, Tick};
+use super::{Connection, Context, Fin, Seq, State, Tick};
 use crate::stats::Counter;
 use crate::wire::tcp::{Flags, Options, SackBlocks, Tcp, Timestamps};
 
@@ -90,7 +90,7 @@ impl Connection {
         let len = self.snd.queue.len().min(u32::from(self.snd.mss)).min(self.snd.max - una);
         self.note_sent(cx, una, len, true);
         let at_end = una + len == self.data_end();
-        let fin = self.snd.fin && at_end && self.snd.max.gt(self.data_end());
+        let fin = self.snd.fin == Fin::Queued && at_end && self.snd.max.gt(self.data_end());
         Some(self.data_segment(cx, una, len, fin))
     }
 
@@ -113,7 +113,7 @@ impl Connection {
             return None;
         }
         let again = nxt.lt(self.snd.max);
-        let fin = self.snd.fin && len == queued;
+        let fin = self.snd.fin == Fin::Queued && len == queued;
         self.note_sent(cx, nxt, len, again);
         if len < mss {
             self.snd.small_end = nxt + len;
@@ -132,13 +132,14 @@ impl Connection {
         let small_in_flight = self.snd.small_end.gt(self.snd.una);
         len == u32::from(self.snd.mss)
             || self.snd.nxt.lt(self.snd.max)
-            || (len == queued && (!cx.config.nagle || !small_in_flight || self.snd.fin))
+            || (len == queued
+                && (!cx.config.nagle || !small_in_flight || self.snd.fin == Fin::Queued))
             || len >= self.snd.wnd_max / 2
     }
 
     fn next_fin(&mut self, cx: &mut Context<'_>) -> Option<Outgoing> {
         let end = self.data_end();
-        if !self.snd.fin || self.snd.nxt != end {
+        if self.snd.fin != Fin::Queued || self.snd.nxt != end {
             return None;
         }
         let again = self.snd.max.gt(end);

@@ -1,0 +1,10 @@
+//! The stack seen from outside: one module for each behaviour, all in virtual time. `peer` plays the
+//! other end by hand.
+
+mod close;
+mod handshake;
+mod inject;
+mod peer;
+mod receive;
+mod send;
+mod wire;
