@@ -24,6 +24,9 @@ const PROGRAM: &str = "barewired";
 const START_TIME_MAX: Duration = Duration::from_secs(30);
 const STOP_TIME_MAX: Duration = Duration::from_secs(15);
 
+/// How long it may take to let go when something has gone wrong already.
+const DROP_TIME_MAX: Duration = Duration::from_secs(3);
+
 /// Time between two looks at something that takes a while.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -85,11 +88,12 @@ impl Daemon {
             if let Some(status) = self.try_wait()? {
                 return Err(ended_early(status));
             }
-            // The socket exists a moment before it is ready; only the deadline makes that an error.
+            // Another daemon may hold the socket; then ours is about to end and to say so.
             match Client::open(Some(&self.control)) {
-                Ok(client) => return Ok(client),
-                Err(error) if Instant::now() >= deadline => return Err(error),
-                Err(_) => sleep(LOOK),
+                Ok(client) if client.pid == self.child.id() => return Ok(client),
+                _ if Instant::now() < deadline => sleep(LOOK),
+                Ok(_) => return Err(self.not_ready("another daemon answers")),
+                Err(error) => return Err(self.not_ready(&error.to_string())),
             }
         }
     }
@@ -108,6 +112,11 @@ impl Daemon {
         Err(Error::Environment(format!("{PROGRAM} did not stop in time and was killed")))
     }
 
+    fn not_ready(&self, found: &str) -> Error {
+        let (control, time) = (self.control.display(), START_TIME_MAX.as_secs());
+        Error::Environment(format!("{PROGRAM} was not ready at {control} after {time} s: {found}"))
+    }
+
     fn try_wait(&mut self) -> Result<Option<ExitStatus>, Error> {
         let waited = self.child.try_wait();
         waited.map_err(|error| Error::Environment(format!("cannot watch {PROGRAM}: {error}")))
@@ -116,7 +125,13 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // Both fail only when the daemon has already ended, which is what they are for.
+        // The end of the pipe is an order to stop; one that does not follow it is killed. Errors here
+        // mean that the daemon has ended, which is what this is for.
+        drop(self.child.stdin.take());
+        let deadline = Instant::now() + DROP_TIME_MAX;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            sleep(LOOK);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
         remove(&self.dir);

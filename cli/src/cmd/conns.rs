@@ -1,7 +1,7 @@
 //! `barewire conns`: the connections, page by page. The daemon is asked for the next page only when
 //! the last one is printed, so neither side ever holds them all.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 
 use barewire_api::control::{
@@ -75,7 +75,7 @@ impl Conns {
         if self.json {
             let separator = if is_first { "\n" } else { ",\n" };
             write!(out, "{separator}")?;
-            serde_json::to_writer(&mut *out, row).map_err(|error| Error::Output(error.into()))?;
+            serde_json::to_writer(&mut *out, row).map_err(io::Error::from)?;
             return Ok(());
         }
         writeln!(

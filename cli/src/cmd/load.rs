@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use barewire_api::Config;
 use barewire_api::config::{
-    CloseWith, LoadMode, LoadPlan, LoadProtocol, PortRange, Prefix, parse_destination,
+    CONNECTIONS_MAX, CloseWith, LoadMode, LoadPlan, LoadProtocol, PortRange, Prefix,
+    parse_destination,
 };
 use barewire_api::control::{LoadProgress, Request};
 use barewire_api::flags::Flags;
@@ -151,8 +152,11 @@ impl Load {
         let mut config = self.engine.to_config(None)?;
         let mut plan = config.load.take().unwrap_or_default();
         plan.mode = self.shape;
+        if !has_engine {
+            self.need_running(&config, control)?;
+        }
         self.plan.lay_over(&mut plan);
-        if has_engine || control.is_none() {
+        if has_engine {
             fit_engine(&mut config, &plan, &self.engine);
             Config { load: Some(plan.clone()), ..config.clone() }.check()?;
         }
@@ -161,21 +165,40 @@ impl Load {
             return Ok(Verdict::Passed);
         }
 
+        // Before the test: a report that finds no place would be a test for nothing.
+        let json = self.json.as_deref().map(Json::open).transpose()?;
         let interrupted = watch_signals()?;
         let report = if has_engine {
             let mut daemon = Daemon::start(config, control)?;
             let mut client = daemon.client()?;
             let report = follow(&mut client, plan, &interrupted)?;
             // The report goes out even when the daemon's own books turn out wrong.
-            print(&report, self.json.as_deref(), out)?;
+            print(&report, json, out)?;
             daemon.stop(&mut client)?;
             report
         } else {
             let report = follow(&mut Client::open(control)?, plan, &interrupted)?;
-            print(&report, self.json.as_deref(), out)?;
+            print(&report, json, out)?;
             report
         };
         Ok(judge(&report, &self.expect, self.allow_failed))
+    }
+
+    /// Refuses flags that a daemon that runs already would not hear of.
+    fn need_running(&self, config: &Config, control: Option<&Path>) -> Result<(), Error> {
+        let refused = if control.is_none() {
+            "expected where to run the test, found nothing; give --dev to start an engine for it, or \
+             --control for one that runs"
+        } else if self.check {
+            "expected an engine to check the plan against, found none; give --dev, or leave out \
+             --check: a daemon that runs checks the plan itself"
+        } else if *config != Config::default() {
+            "expected no flags for the engine, which runs already; leave them out, or give --dev to \
+             start another"
+        } else {
+            return Ok(());
+        };
+        Err(Error::Usage(refused.to_owned()))
     }
 }
 
@@ -190,7 +213,7 @@ fn fit_engine(config: &mut Config, plan: &LoadPlan, flags: &Flags) {
     }
     if flags.connections_max.is_none() && flags.config.is_none() {
         let connections_max = &mut config.tcp.connections_max;
-        *connections_max = plan.connections.max(*connections_max);
+        *connections_max = plan.connections.min(Count(CONNECTIONS_MAX)).max(*connections_max);
     }
 }
 
@@ -238,21 +261,35 @@ fn follow(
     }
 }
 
-/// The report as text, and as JSON where that is wanted.
-fn print(report: &LoadReport, json: Option<&Path>, out: &mut dyn Write) -> Result<(), Error> {
-    let to_output = |error: serde_json::Error| Error::Output(error.into());
+/// Where the report goes as JSON.
+enum Json {
+    StandardOutput,
+    File(File),
+}
+
+impl Json {
+    fn open(path: &Path) -> Result<Self, Error> {
+        if path == Path::new("-") {
+            return Ok(Json::StandardOutput);
+        }
+        File::create(path).map(Json::File).map_err(|error| Error::file("write", path, &error))
+    }
+}
+
+/// The report as text, and as JSON where that is wanted. The text makes room for JSON on the
+/// standard output.
+fn print(report: &LoadReport, json: Option<Json>, out: &mut dyn Write) -> Result<(), Error> {
     match json {
         None => write!(out, "{report}")?,
-        Some(path) if path == Path::new("-") => {
+        Some(Json::StandardOutput) => {
             write!(io::stderr(), "{report}")?;
-            serde_json::to_writer_pretty(&mut *out, report).map_err(to_output)?;
+            serde_json::to_writer_pretty(&mut *out, report).map_err(io::Error::from)?;
             writeln!(out)?;
         }
-        Some(path) => {
+        Some(Json::File(mut file)) => {
             write!(out, "{report}")?;
-            let file = File::create(path).map_err(|error| Error::file("write", path, &error))?;
-            serde_json::to_writer_pretty(file, report)
-                .map_err(|error| Error::file("write", path, &error.into()))?;
+            serde_json::to_writer_pretty(&mut file, report).map_err(io::Error::from)?;
+            writeln!(file)?;
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use barewire_api::page::{Page, PageCounter};
@@ -49,8 +49,7 @@ impl Stats {
         if self.json {
             let totals: BTreeMap<&str, u64> =
                 counters.map(|counter| (counter.name.as_str(), counter.total())).collect();
-            serde_json::to_writer_pretty(&mut *out, &totals)
-                .map_err(|error| Error::Output(error.into()))?;
+            serde_json::to_writer_pretty(&mut *out, &totals).map_err(io::Error::from)?;
             writeln!(out)?;
             return Ok(Verdict::Passed);
         }

@@ -1,7 +1,7 @@
 //! `barewire status`: what the daemon is, what the kernel granted it, and where its memory and
 //! frames are.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 
 use barewire_api::config::Listen;
@@ -28,8 +28,7 @@ impl Status {
             other => return Err(client.unexpected(&other)),
         };
         if self.json {
-            serde_json::to_writer_pretty(&mut *out, &status)
-                .map_err(|error| Error::Output(error.into()))?;
+            serde_json::to_writer_pretty(&mut *out, &status).map_err(io::Error::from)?;
             writeln!(out)?;
         } else {
             print(&status, out)?;

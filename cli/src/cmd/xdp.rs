@@ -1,7 +1,7 @@
 //! `barewire xdp load|status|unload`: the steering program by itself, so that a daemon without the
 //! right to load programs finds it in place. The work is `steer`'s; here are the words around it.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use barewire_api::config::OnMissing;
 use barewire_api::unit::grouped;
@@ -149,8 +149,7 @@ fn print_json(status: &Status, out: &mut dyn Write) -> Result<(), Error> {
         "is_ours": status.is_ours(),
         "pinned": pinned,
     });
-    serde_json::to_writer_pretty(&mut *out, &status)
-        .map_err(|error| Error::Output(error.into()))?;
+    serde_json::to_writer_pretty(&mut *out, &status).map_err(io::Error::from)?;
     writeln!(out)?;
     Ok(())
 }

@@ -4,8 +4,10 @@
 use std::os::fd::AsRawFd;
 
 use crate::fake::{self, Daemon, barewire};
+use barewire_api::config::Ownership;
 use barewire_api::control::{
-    CONNS_MAX, ConnId, ConnPage, ConnRow, ConnState, ErrorCode, Payload, Request, Response, Role,
+    CONNS_MAX, ConnId, ConnPage, ConnRow, ConnState, ErrorCode, Frames, Payload, Request, Response,
+    Role, Status, WorkerStatus, XdpMode,
 };
 use barewire_api::failure::Failure;
 use barewire_api::page::{CounterDef, CounterKind, Layout, MAGIC};
@@ -110,7 +112,13 @@ fn bad_flags_and_missing_daemons_are_told_apart() {
         (&["send", "0:0:0"], 2, "--text"),
         (&["connect", "[::1]:80"], 2, "IPv6 is not supported yet by the stack"),
         (&["connect", "1.2.3.4:0"], 2, "expected a port from 1 to 65535"),
-        (&["load", "hold", "--dst", "10.0.0.2:7000"], 2, "interface.dev: expected the name"),
+        (&["load", "hold", "--dst", "10.0.0.2:7000"], 2, "give --dev to start an engine"),
+        (
+            &["load", "hold", "--control=/x", "--set=tcp.ttl=9", "--dst=10.0.0.2:7000"],
+            2,
+            "expected no flags for the engine, which runs already",
+        ),
+        (&["load", "hold", "--control=/x", "--check"], 2, "leave out --check"),
         (&["load", "held"], 2, "expected hold, rr or cps"),
         (
             &[
@@ -140,7 +148,7 @@ fn bad_flags_and_missing_daemons_are_told_apart() {
                 "--connections=1e12",
             ],
             2,
-            "expected from 1 to 100,000,000",
+            "load.connections: expected from 1 to 100,000,000",
         ),
         (&["load", "rr", "--expect", "p98<1"], 2, "METRIC OPERATOR VALUE"),
         (&["serve", "--dev=d0"], 2, "give --addr"),
@@ -232,6 +240,63 @@ fn an_empty_table_is_an_empty_array() {
     let ended = barewire(&["--control", daemon.path(), "conns", "--json"]);
     let rows: Vec<ConnRow> = serde_json::from_str(&ended.out).expect("prints an array");
     assert!(rows.is_empty() && ended.status == 0);
+}
+
+fn status(held: u64) -> Status {
+    Status {
+        version: "0.1.0".into(),
+        pid: 7,
+        uptime_ms: 61_000,
+        dev: "d0".into(),
+        driver: "veth".into(),
+        ownership: Ownership::Owned,
+        addresses: vec!["10.99.0.2/24".parse().expect("a prefix")],
+        draining: true,
+        workers: vec![WorkerStatus {
+            worker: 0,
+            queue: 0,
+            cpu: 1,
+            xdp_mode: XdpMode::Native,
+            zero_copy: false,
+            busy_poll: false,
+            needs_wakeup: true,
+            huge_pages: false,
+            connections: 1_000,
+            time_wait: 1,
+            record_bytes: 64_000,
+            buffer_bytes: 0,
+            frames: Frames { fill: 2, held, total: 3, ..Frames::default() },
+        }],
+        connections: 1_000,
+        time_wait: 1,
+        bytes_resident: 300_000,
+        bytes_per_connection: Some(300),
+        listeners: vec!["80=http".parse().expect("a listener")],
+        load: None,
+    }
+}
+
+#[test]
+fn status_tells_what_the_kernel_granted() {
+    let daemon = Daemon::new(|_| Response::Status(Box::new(status(1))));
+    let ended = barewire(&["--control", daemon.path(), "status"]);
+    for part in [
+        "barewired 0.1.0 (pid 7), up 61s, draining",
+        "d0 (veth), owned 10.99.0.2/24",
+        "1,000 and 1 in TIME-WAIT",
+        "300,000 bytes resident, 300 per connection",
+        "listeners    80=http",
+        "queue 0, cpu 1, native XDP, copy, need-wakeup\n",
+        "frames 3 = 0 free + 2 fill + 0 rx + 0 tx + 0 completion + 1 held\n",
+    ] {
+        assert!(ended.out.contains(part), "expected `{part}` in\n{}", ended.out);
+    }
+    let ended = barewire(&["--control", daemon.path(), "status", "--json"]);
+    let printed: Status = serde_json::from_str(&ended.out).expect("prints a status");
+    assert_eq!((printed, ended.status), (status(1), 0));
+    let daemon = Daemon::new(|_| Response::Status(Box::new(status(0))));
+    let ended = barewire(&["--control", daemon.path(), "status"]);
+    assert!(ended.out.contains("0 held  * NOT CONSERVED"), "{}", ended.out);
 }
 
 #[test]

@@ -17,7 +17,8 @@ fn install(dir: &Dir, script: &str) -> PathBuf {
     let command = dir.join("barewire");
     std::fs::copy(env!("CARGO_BIN_EXE_barewire"), &command).expect("copies the command");
     let daemon = dir.join("barewired");
-    std::fs::write(&daemon, format!("#!/bin/sh\ncd {}\n{script}\n", dir.path())).expect("writes");
+    std::fs::write(&daemon, format!("#!/bin/sh\ncd {}\necho $$ > pid\n{script}\n", dir.path()))
+        .expect("writes");
     let executable = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(&daemon, executable).expect("makes it executable");
     command
@@ -107,6 +108,18 @@ fn a_daemon_that_ends_badly_spoils_a_good_report() {
     let line = [&LOAD[..], &["--control", daemon.path()]].concat();
     let ended = fake::end(fake::spawn(&command, &line));
     assert!(ended.out.contains("10 opened = 10 closed"), "{}", ended.out);
+    assert!(ended.err.contains("barewired ended with exit status: 3"), "{}", ended.err);
+    assert_eq!(ended.status, 3);
+}
+
+/// Another daemon holds the socket and answers there; ours finds it taken and ends.
+#[test]
+fn a_test_never_runs_on_the_wrong_daemon() {
+    let dir = Dir::new();
+    let command = install(&dir, "sleep 0.2; exit 3");
+    let other = fake::Daemon::new(|request| panic!("the other daemon got {request:?}"));
+    let line = [&LOAD[..], &["--control", other.path()]].concat();
+    let ended = fake::end(fake::spawn(&command, &line));
     assert!(ended.err.contains("barewired ended with exit status: 3"), "{}", ended.err);
     assert_eq!(ended.status, 3);
 }

@@ -66,12 +66,22 @@ impl Daemon {
         mut answer: impl FnMut(Request) -> Response + Send + 'static,
     ) -> Self {
         let listener = UnixListener::bind(dir.join("sock")).expect("binds its socket");
+        let pid_file = dir.join("pid");
         let requests = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&requests);
         // The thread ends with the test's process: it only waits.
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                serve(stream.expect("accepts"), page_fd, &seen, &mut answer);
+                // A script that plays the daemon's process has written its number there.
+                let pid = std::fs::read_to_string(&pid_file);
+                let pid = pid.ok().and_then(|pid| pid.trim().parse().ok());
+                let greeting = Response::Hello {
+                    protocol: PROTOCOL_VERSION,
+                    version: "test".into(),
+                    pid: pid.unwrap_or(std::process::id()),
+                    page_fd,
+                };
+                serve(stream.expect("accepts"), &greeting, &seen, &mut answer);
             }
         });
         Daemon { dir, requests }
@@ -100,7 +110,7 @@ impl Daemon {
 
 fn serve(
     stream: UnixStream,
-    page_fd: u32,
+    greeting: &Response,
     seen: &Mutex<Vec<Request>>,
     answer: &mut impl FnMut(Request) -> Response,
 ) {
@@ -111,8 +121,7 @@ fn serve(
         let response = match &request {
             Request::Hello { protocol } => {
                 assert_eq!(*protocol, PROTOCOL_VERSION);
-                let pid = std::process::id();
-                Response::Hello { protocol: PROTOCOL_VERSION, version: "test".into(), pid, page_fd }
+                greeting.clone()
             }
             request => {
                 seen.lock().expect("no test panics while it holds this").push(request.clone());

@@ -96,6 +96,22 @@ fn a_load_test_prints_json_alone_on_the_standard_output() {
 }
 
 #[test]
+fn a_load_test_writes_json_beside_its_report() {
+    let daemon = load_daemon(report(0));
+    let dir = Dir::new();
+    let json = format!("--json={}", dir.join("report.json").display());
+    let line = ["--control", daemon.path(), "load", "rr", "--dst=10.99.0.1:7000", &json];
+    let ended = barewire(&line);
+    assert!(ended.status == 0 && ended.out.contains("connections  10 opened"), "{}", ended.err);
+    let written = std::fs::read_to_string(dir.join("report.json")).expect("writes its file");
+    assert_eq!(serde_json::from_str::<LoadReport>(&written).expect("a report"), report(0));
+    // Refused before anything is started: the socket is not even looked for.
+    let ended = barewire(&["--control=/x", "load", "rr", "--json=/nonexistent/x"]);
+    assert!(ended.err.starts_with("barewire: cannot write /nonexistent/x"), "{}", ended.err);
+    assert_eq!(ended.status, 3);
+}
+
+#[test]
 fn a_load_test_that_misses_its_expectation_has_status_1() {
     for (failed, flags, status, complaint) in [
         (0, &["--expect=p99<1us"][..], 1, "barewire: expected p99<1us, found 10.0us\n"),

@@ -5,7 +5,7 @@
 //!
 //! * [`config`]: the typed TOML file, every bound a field named `*_max`, and its checks
 //! * [`flags`]: the same configuration from command-line flags
-//! * [`unit`]: `1m`, `64KiB`, `5s`, `200k/s`; [`text`]: how any such value meets serde
+//! * [`mod@unit`]: `1m`, `64KiB`, `5s`, `200k/s`; [`mod@text`]: how any such value meets serde
 //! * [`plan`]: which connection of a load test uses which tuple
 //! * [`control`]: the requests and responses on the control socket
 //! * [`failure`]: why a connection failed
