@@ -90,7 +90,8 @@ impl Stack {
         self.records[slot].conn.send_room(&self.config.tcp) as usize
     }
 
-    /// Sends back what was received, without copying; returns how many bytes.
+    /// Sends back what was received, without copying; returns how many bytes. When not all, a
+    /// WRITABLE event follows.
     pub fn echo(&mut self, now: Instant, id: ConnId) -> usize {
         self.call(now, id, |conn, cx| conn.echo(cx)).unwrap_or(0)
     }
@@ -98,6 +99,12 @@ impl Stack {
     /// The received bytes that lie together at the front; [`Stack::discard`] passes over them.
     pub fn peek(&self, id: ConnId) -> &[u8] {
         self.records.slot_of(id).map_or(&[], |slot| self.records[slot].conn.peek(&self.pool))
+    }
+
+    /// Copies received bytes into `buf` and leaves them where they are; returns how many.
+    pub fn peek_into(&self, id: ConnId, buf: &mut [u8]) -> usize {
+        let slot = self.records.slot_of(id);
+        slot.map_or(0, |slot| self.records[slot].conn.peek_into(&self.pool, buf))
     }
 
     /// Copies received bytes out; returns how many.
@@ -140,7 +147,12 @@ impl Stack {
         self.records.slot_of(id).map(|slot| self.records[slot].conn.state())
     }
 
-    /// What the application keeps with the connection.
+    /// What the application keeps with a connection that lives.
+    pub fn word(&self, id: ConnId) -> Option<u64> {
+        self.records.slot_of(id).map(|slot| self.records[slot].word)
+    }
+
+    /// Changes what the application keeps with the connection.
     pub fn set_word(&mut self, id: ConnId, word: u64) {
         if let Some(slot) = self.records.slot_of(id) {
             self.records[slot].word = word;

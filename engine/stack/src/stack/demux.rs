@@ -6,7 +6,7 @@
 use super::{Stack, State};
 use crate::flow::FourTuple;
 use crate::stats::Counter;
-use crate::tcp::{Connection, Seq, Verdict};
+use crate::tcp::{Connection, End, Seq, Verdict};
 use crate::time::Instant;
 use crate::wire::arp::{Arp, ArpOperation};
 use crate::wire::ethernet::{self, Ethernet, Mac};
@@ -171,7 +171,7 @@ impl Stack {
                     return Fate::Drop(Counter::DropIcmp);
                 }
                 let (record, mut cx) = self.split(slot, now);
-                record.conn.on_unreachable(&mut cx);
+                record.conn.on_unreachable(&mut cx, End::Unreachable);
                 self.after(slot);
                 Fate::Use(Counter::UseIcmp)
             }

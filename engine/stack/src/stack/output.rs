@@ -5,7 +5,7 @@
 use super::neighbor::{Hop, Question};
 use super::{Resolver, Stack};
 use crate::stats::Counter;
-use crate::tcp::Outgoing;
+use crate::tcp::{End, Outgoing};
 use crate::time::Instant;
 use crate::wire::arp::{self, Arp, ArpOperation};
 use crate::wire::ethernet::{self, Mac};
@@ -108,7 +108,7 @@ impl Stack {
     /// again with its next retransmission; a reset that cannot leave is forgotten.
     fn give_up_hop(&mut self, now: Instant, slot: u32) {
         let (record, mut cx) = self.split(slot, now);
-        record.conn.on_unreachable(&mut cx);
+        record.conn.on_unreachable(&mut cx, End::NoNeighbor);
         record.conn.forget_reset();
         self.after(slot);
         self.drop_from_ready(slot);

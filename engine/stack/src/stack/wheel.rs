@@ -204,3 +204,93 @@ impl Wheel {
 fn tick(ms: u32) -> Tick {
     Tick::at(crate::time::Instant::from_nanos(u64::from(ms) * 1_000_000))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::FourTuple;
+    use crate::stats::Counters;
+    use crate::tcp::buffer::Pool;
+    use crate::tcp::{Connection, Context, Opening, Seq, TcpConfig};
+    use crate::time::Instant;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+    use std::net::{Ipv4Addr, SocketAddrV4};
+
+    fn records(n: u16) -> Records {
+        let (mut pool, mut stats, mut records) = (Pool::new(1), Counters::new(), Records::new());
+        let config = TcpConfig::default();
+        for port in 0..n {
+            let mut cx =
+                Context { now: Instant::ZERO, config: &config, pool: &mut pool, stats: &mut stats };
+            let opening = Opening { iss: Seq(0), timestamp_offset: 0 };
+            let conn = Connection::connect(&mut cx, opening);
+            let addr = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+            records.insert(conn, FourTuple::new(addr, addr), 0, 0);
+        }
+        records
+    }
+
+    proptest! {
+        /// Whatever is armed, rearmed or removed: nothing comes up late, nothing before the
+        /// earliest deadline it was ever given, nothing twice, and `next` never oversleeps.
+        #[test]
+        fn entries_come_up_in_time(
+            start in prop_oneof![Just(1u32), Just(u32::MAX - 3000), any::<u32>()],
+            steps in prop::collection::vec((0u32..50, 0u32..400_000, 0u32..3), 1..300),
+        ) {
+            let mut records = records(50);
+            let mut wheel = Wheel::new(tick(start));
+            let mut model: BTreeMap<u32, u32> = BTreeMap::new();
+            let mut now = start;
+            for (slot, delta, action) in steps {
+                match action {
+                    0 => {
+                        let at = now.wrapping_add(delta).max(1);
+                        wheel.arm(&mut records, slot, tick(at));
+                        let old = model.get(&slot).copied().unwrap_or(at);
+                        model.insert(slot, if tick(old).until(tick(at)) <= 0 { old } else { at });
+                    }
+                    1 => {
+                        wheel.remove(&mut records, slot);
+                        model.remove(&slot);
+                    }
+                    _ => {
+                        let earliest = model.values().map(|&at| tick(at).until(tick(now))).min();
+                        match (wheel.next(), earliest) {
+                            (Some(next), Some(earliest)) => prop_assert!(next.until(tick(now)) <= earliest.max(0)),
+                            (None, Some(_)) => prop_assert!(false, "the wheel forgot an entry"),
+                            _ => {}
+                        }
+                        now = now.wrapping_add(delta / 4).max(1);
+                        let mut budget = 100_000;
+                        while let Some(slot) = wheel.expire(&mut records, tick(now), &mut budget) {
+                            let at = model.remove(&slot);
+                            prop_assert!(at.is_some_and(|at| tick(at).until(tick(now)) <= 0));
+                        }
+                        prop_assert!(model.values().all(|&at| tick(at).until(tick(now)) > 0));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_crowd_in_one_tick_is_handled_in_portions() {
+        let mut records = records(5000);
+        let mut wheel = Wheel::new(tick(1));
+        for slot in 0..5000 {
+            wheel.arm(&mut records, slot, tick(70_000));
+        }
+        let (mut turns, mut seen) = (0, 0);
+        while seen < 5000 {
+            let mut budget = 100;
+            while wheel.expire(&mut records, tick(70_000), &mut budget).is_some() {
+                seen += 1;
+            }
+            turns += 1;
+            assert!(turns <= 5000 * 3 / 100 + 10, "cascades are portioned too");
+        }
+        assert!(turns >= 50 && wheel.next().is_none());
+    }
+}

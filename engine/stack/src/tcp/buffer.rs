@@ -181,19 +181,35 @@ impl Queue {
         done
     }
 
-    /// Moves all bytes of `other` to the end of this queue without copying them.
-    pub fn splice(&mut self, pool: &mut Pool, other: &mut Queue) {
-        if other.head == NIL {
-            return;
+    /// Moves bytes from the front of `other` to the end of this queue without copying them: all of
+    /// them, or as many whole chunks as hold no more than `max` bytes. Returns how many bytes.
+    pub fn splice(&mut self, pool: &mut Pool, other: &mut Queue, max: u32) -> u32 {
+        let (mut last, mut done) = (other.tail, other.len);
+        if done > max {
+            (last, done) = (NIL, 0);
+            let mut idx = other.head;
+            while done + u32::from(pool.chunk(idx).len) <= max {
+                let chunk = *pool.chunk(idx);
+                done += u32::from(chunk.len);
+                (last, idx) = (idx, chunk.next);
+            }
+        }
+        if last == NIL {
+            return 0;
         }
         if self.tail == NIL {
             self.head = other.head;
         } else {
             pool.chunk(self.tail).next = other.head;
         }
-        self.tail = other.tail;
-        self.len += other.len;
-        *other = Queue::new();
+        self.tail = last;
+        self.len += done;
+        other.head = std::mem::replace(&mut pool.chunk(last).next, NIL);
+        other.len -= done;
+        if other.head == NIL {
+            other.tail = NIL;
+        }
+        done
     }
 
     /// Gives all chunks back.
@@ -429,12 +445,31 @@ mod tests {
         let (mut a, mut b) = (Queue::new(), Queue::new());
         a.append(&mut pool, b"one");
         b.append(&mut pool, b"two");
-        a.splice(&mut pool, &mut b);
+        a.splice(&mut pool, &mut b, u32::MAX);
         assert_eq!(content(&a, &pool), b"onetwo");
         assert_eq!((pool.n_used(), b.len()), (2, 0));
         b.append(&mut pool, b"three");
-        a.splice(&mut pool, &mut b);
+        a.splice(&mut pool, &mut b, u32::MAX);
         a.clear(&mut pool);
+        assert_eq!(pool.n_used(), 0);
+    }
+
+    #[test]
+    fn splice_moves_the_whole_chunks_that_fit() {
+        let mut pool = Pool::new(8 * CHUNK_BYTES);
+        let (mut a, mut b) = (Queue::new(), Queue::new());
+        let bytes: Vec<u8> = (0..3 * CHUNK_BYTES).map(|i| (i % 251) as u8).collect();
+        b.append(&mut pool, &bytes);
+        let chunk = CHUNK_BYTES as u32;
+        for (max, moved) in [(chunk - 1, 0), (2 * chunk + 5, 2 * chunk), (chunk, chunk), (9, 0)] {
+            assert_eq!(a.splice(&mut pool, &mut b, max), moved, "at most {max}");
+        }
+        assert_eq!(content(&a, &pool), bytes);
+        a.append(&mut pool, b"end");
+        b.append(&mut pool, b"new");
+        assert_eq!((a.len(), content(&b, &pool)), (3 * chunk + 3, b"new".to_vec()));
+        a.clear(&mut pool);
+        b.clear(&mut pool);
         assert_eq!(pool.n_used(), 0);
     }
 

@@ -36,25 +36,32 @@ impl Connection {
         done
     }
 
-    /// Moves all received bytes to the send queue without copying, if they fit: what an echo does.
-    /// Returns how many were moved.
+    /// Moves received bytes to the send queue without copying, as many whole chunks as fit: what an
+    /// echo does. Returns how many bytes; when that is not all, [`Events::WRITABLE`] follows. A send
+    /// queue that is empty takes at least one chunk, for `send_bytes_max` is not less.
     pub fn echo(&mut self, cx: &mut Context<'_>) -> usize {
-        let len = self.rcv.queue.len();
-        if len == 0 || !self.state.may_send() || self.snd.fin != Fin::None {
+        if self.rcv.queue.is_empty() || !self.state.may_send() || self.snd.fin != Fin::None {
             return 0;
         }
-        if len > self.send_room(cx.config) {
+        let room = self.send_room(cx.config);
+        let done = self.snd.queue.splice(cx.pool, &mut self.rcv.queue, room);
+        if !self.rcv.queue.is_empty() {
             self.snd.blocked = true;
-            return 0;
         }
-        self.snd.queue.splice(cx.pool, &mut self.rcv.queue);
-        self.on_read(cx);
-        len as usize
+        if done > 0 {
+            self.on_read(cx);
+        }
+        done as usize
     }
 
     /// The received bytes that lie together at the front.
     pub fn peek<'p>(&self, pool: &'p Pool) -> &'p [u8] {
         self.rcv.queue.front(pool)
+    }
+
+    /// Copies received bytes into `buf` and leaves them where they are; returns how many.
+    pub fn peek_into(&self, pool: &Pool, buf: &mut [u8]) -> usize {
+        self.rcv.queue.copy_to(pool, 0, buf)
     }
 
     /// RECEIVE: copies bytes out; returns how many.
@@ -125,10 +132,11 @@ impl Connection {
         self.finish(cx, End::Aborted);
     }
 
-    /// An ICMP error ended the open (RFC 9293 SHLD-26 allows it before the handshake).
-    pub fn on_unreachable(&mut self, cx: &mut Context<'_>) {
+    /// An ICMP error (RFC 9293 SHLD-26 allows it before the handshake) or a silent next hop ended
+    /// the open, as `end` says.
+    pub fn on_unreachable(&mut self, cx: &mut Context<'_>, end: End) {
         if self.state == State::SynSent {
-            self.finish(cx, End::Unreachable);
+            self.finish(cx, end);
         }
     }
 

@@ -372,7 +372,7 @@ impl Connection {
         cx.stats.inc(match end {
             End::Closed => Counter::ConnsClosed,
             End::Refused => Counter::ConnsRefused,
-            End::Unreachable => Counter::ConnsUnreachable,
+            End::Unreachable | End::NoNeighbor => Counter::ConnsUnreachable,
             End::Reset => Counter::ConnsReset,
             End::TimedOut => Counter::ConnsTimedOut,
             End::Aborted => Counter::ConnsAborted,

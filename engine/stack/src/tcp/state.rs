@@ -77,8 +77,10 @@ pub enum End {
     Closed,
     /// The peer answered the open with RST.
     Refused,
-    /// An ICMP error or a silent neighbour ended the open.
+    /// An ICMP error ended the open.
     Unreachable,
+    /// The next hop did not answer, and that ended the open.
+    NoNeighbor,
     /// The peer reset the connection.
     Reset,
     /// The peer stopped answering.
@@ -93,6 +95,7 @@ impl fmt::Display for End {
             End::Closed => "closed",
             End::Refused => "refused",
             End::Unreachable => "unreachable",
+            End::NoNeighbor => "no neighbor",
             End::Reset => "reset",
             End::TimedOut => "timed out",
             End::Aborted => "aborted",

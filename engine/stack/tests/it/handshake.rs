@@ -251,7 +251,7 @@ fn an_unresolved_next_hop_holds_the_syn_back_and_then_fails_the_open() {
     lab.stack.connect(lab.now, local, nobody, 9, 0).expect("opens");
     lab.advance(Duration::from_secs(5));
     assert_eq!(lab.others.len(), 4, "three questions more");
-    assert!(lab.events.iter().any(|e| e.end == Some(End::Unreachable)));
+    assert!(lab.events.iter().any(|e| e.end == Some(End::NoNeighbor)));
     assert_eq!(lab.stat(Counter::NeighborFailed), 1);
     lab.audit();
 }

@@ -4,6 +4,7 @@
 mod close;
 mod handshake;
 mod inject;
+mod pair;
 mod peer;
 mod receive;
 mod send;
