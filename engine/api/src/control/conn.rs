@@ -124,7 +124,7 @@ pub struct ConnRow {
     pub rto_us: u64,
     /// Maximum segment size to the peer.
     pub mss: u16,
-    /// Segments retransmitted on this connection.
+    /// Retransmissions since the peer last acknowledged anything new.
     pub retransmits: u64,
     /// Bytes waiting to be sent or acknowledged.
     pub send_bytes: u64,

@@ -149,6 +149,25 @@ pub fn kernel_addresses() -> io::Result<Vec<KernelAddress>> {
     Ok(found)
 }
 
+/// Number and name of every interface of this network namespace.
+pub fn names() -> io::Result<Vec<(u32, String)>> {
+    let query = IfinfomsgBuilder::default()
+        .ifi_family(RtAddrFamily::Unspecified)
+        .build()
+        .map_err(io::Error::other)?;
+    let mut found = Vec::new();
+    netlink::ask(Rtm::Getlink, Scope::All, query, |entry: &Ifinfomsg| {
+        let attributes = entry.rtattrs().iter();
+        let mut name = attributes.filter(|attribute| *attribute.rta_type() == Ifla::Ifname);
+        if let Some(name) = name.next() {
+            let name = String::from_utf8_lossy(name.rta_payload().as_ref());
+            let name = name.trim_end_matches('\0').to_owned();
+            found.push((entry.ifi_index().unsigned_abs(), name));
+        }
+    })?;
+    Ok(found)
+}
+
 /// What RTM_GETLINK tells.
 struct Link {
     ifindex: u32,
@@ -257,6 +276,8 @@ mod tests {
         let lo = Interface::named("lo").expect("every namespace has lo");
         assert_eq!((lo.ifindex, lo.mac), (1, [0; 6]));
         assert!(lo.mtu >= 1500 && lo.n_queues() >= 1, "{lo:?}");
+        let names = names().expect("the kernel answers");
+        assert!(names.contains(&(1, "lo".to_owned())), "{names:?}");
     }
 
     #[test]

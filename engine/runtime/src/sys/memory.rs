@@ -11,6 +11,14 @@ pub fn resident_bytes() -> io::Result<u64> {
     Ok(pages * page_bytes())
 }
 
+/// Bytes that new work may take without swapping (`MemAvailable` in `/proc/meminfo`).
+pub fn available_bytes() -> io::Result<u64> {
+    let meminfo = fs::read_to_string("/proc/meminfo")?;
+    let line = meminfo.lines().find(|line| line.starts_with("MemAvailable:")).unwrap_or_default();
+    let kib: u64 = second_field(line).ok_or_else(|| unreadable("/proc/meminfo", line))?;
+    Ok(kib * 1024)
+}
+
 /// Bytes of one huge page of the default size (`Hugepagesize` in `/proc/meminfo`), or `None` on a
 /// kernel without them.
 pub fn huge_page_bytes() -> io::Result<Option<u64>> {
@@ -50,6 +58,11 @@ mod tests {
         let after = resident_bytes().expect("statm is readable");
         assert_eq!(block[block.len() / 2], 1);
         assert!(after > before + (32 << 20), "{before} -> {after}");
+    }
+
+    #[test]
+    fn some_memory_is_available() {
+        assert!(available_bytes().expect("meminfo is readable") > page_bytes());
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod memory;
 pub mod neighbour;
 mod netlink;
 pub mod peer;
+pub mod poll;
 pub mod rlimit;
 pub mod route;
 pub(crate) mod sockopt;

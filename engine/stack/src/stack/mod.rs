@@ -130,6 +130,8 @@ pub struct ConnInfo {
     pub timestamps: bool,
     /// SACK is permitted.
     pub sack: bool,
+    /// Windows are scaled.
+    pub window_scale: bool,
 }
 
 /// Memory of a stack, in bytes.
@@ -178,6 +180,9 @@ struct ResetLimit {
 }
 
 impl Stack {
+    /// Bytes that one connection with empty buffers takes, its few in the table left out.
+    pub const RECORD_BYTES: usize = record::SLOT_BYTES;
+
     /// An empty stack; `now` is the time of its first turn.
     pub fn new(config: StackConfig, now: Instant) -> Self {
         let key = config.secret.table_key();
@@ -331,6 +336,7 @@ impl Stack {
             retries: conn.snd.retries,
             timestamps: conn.has_timestamps(),
             sack: conn.has_sack(),
+            window_scale: conn.has_window_scale(),
         })
     }
 

@@ -11,6 +11,9 @@ use std::ops::{Index, IndexMut};
 /// Records of one page: about a hundred kilobytes are taken at a time.
 const PAGE_RECORDS: usize = 512;
 
+/// Bytes of one record.
+pub(super) const SLOT_BYTES: usize = size_of::<Slot>();
+
 const NIL: u32 = u32::MAX;
 
 /// Names one connection of one stack, for as long as it lives and never again.

@@ -308,6 +308,11 @@ impl Connection {
         self.sack
     }
 
+    /// A window of either side is scaled.
+    pub fn has_window_scale(&self) -> bool {
+        self.rcv.shift > 0 || self.snd.shift > 0
+    }
+
     /// The connection was opened by a peer.
     pub fn is_passive(&self) -> bool {
         self.passive
