@@ -167,7 +167,10 @@ impl Connection {
         if !self.rcv.ack {
             return None;
         }
-        let mut out = self.segment(cx, Flags::ACK, self.snd.nxt, 0);
+        // Not SND.NXT, which goes back after a timeout: the peer would take the ACK for an old
+        // duplicate and drop it. Nor beyond a closed window, where a probe may have gone.
+        let seq = self.snd.max.min(self.snd.una + self.snd.wnd);
+        let mut out = self.segment(cx, Flags::ACK, seq, 0);
         out.tcp.options.sack = self.sack_blocks(cx.pool);
         Some(out)
     }
