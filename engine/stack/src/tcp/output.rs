@@ -118,9 +118,7 @@ impl Connection {
         if len < mss {
             self.snd.small_end = nxt + len;
         }
-        if !again {
-            cx.stats.add(Counter::TcpBytesOut, u64::from(len));
-        }
+        self.count_fresh(cx, nxt + len);
         self.snd.nxt = nxt + len + u32::from(fin);
         self.snd.max = self.snd.max.max(self.snd.nxt);
         Some(self.data_segment(cx, nxt, len, fin))
@@ -149,8 +147,9 @@ impl Connection {
         Some(self.data_segment(cx, end, 0, true))
     }
 
-    /// A window probe carries the first byte that the window does not admit (RFC 9293 section
-    /// 3.8.6.1); a keepalive probe repeats the number before SND.UNA (section 3.8.4).
+    /// A window probe carries what a small window admits, or the first byte that a closed one does
+    /// not (RFC 9293 section 3.8.6.1); a keepalive probe repeats the number before SND.UNA (section
+    /// 3.8.4).
     fn next_probe(&mut self, cx: &mut Context<'_>) -> Option<Outgoing> {
         if !std::mem::take(&mut self.snd.probe) {
             return None;
@@ -159,8 +158,11 @@ impl Connection {
         if self.snd.queue.is_empty() || self.in_flight() > 0 {
             return Some(self.segment(cx, Flags::ACK, self.snd.una - 1, 0));
         }
-        self.snd.max = self.snd.max.max(self.snd.una + 1);
-        Some(self.data_segment(cx, self.snd.una, 1, false))
+        let mss = u32::from(self.snd.mss);
+        let len = self.snd.queue.len().min(self.snd.wnd).clamp(1, mss);
+        self.count_fresh(cx, self.snd.una + len);
+        self.snd.max = self.snd.max.max(self.snd.una + len);
+        Some(self.data_segment(cx, self.snd.una, len, false))
     }
 
     fn next_ack(&mut self, cx: &mut Context<'_>) -> Option<Outgoing> {
@@ -260,6 +262,13 @@ impl Connection {
         self.active_at = Tick::at(cx.now);
         if !self.timers.retransmit.is_armed() || self.in_flight() == 0 {
             self.arm_retransmit(cx);
+        }
+    }
+
+    /// Counts the payload up to `end` that was never sent before.
+    fn count_fresh(&self, cx: &mut Context<'_>, end: Seq) {
+        if end.gt(self.snd.max) {
+            cx.stats.add(Counter::TcpBytesOut, u64::from(end - self.snd.max));
         }
     }
 
