@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# Every check there is, in one run: format, lints, shell scripts, build, documentation, all tests,
+# and a short demonstration over the lab and in memory. A failed check does not stop the others, and
+# is the only one that prints all that it said. The last line sums what ran. Needs root, because half
+# of the tests touch the kernel; a machine without it would not have been tested, so this fails there.
+
+set -uo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=deploy/lab.sh
+source "$ROOT/deploy/lab.sh"
+# shellcheck source=deploy/packages.sh
+source "$ROOT/deploy/packages.sh"
+
+# No check takes half of this on two slow cores; one that hangs must not take the day.
+CHECK_TIME_MAX=15m
+
+passed=0
+failed=0
+work=
+
+# One check. A check that runs tests counts as so many; any other as one. A test that is left out has
+# not passed, so it counts as failed.
+check() { # NAME COMMAND...
+    local name=$1 begun=$SECONDS status=0 n_passed n_failed n_ignored
+    shift
+    printf '%-44s' "$name"
+    timeout --kill-after=30s $CHECK_TIME_MAX "$@" > "$work/log" 2>&1 < /dev/null &
+    # A wait that a signal can interrupt.
+    wait $! || status=$?
+    read -r n_passed n_failed n_ignored < <(awk '
+        /^test result:/ { passed += $4; failed += $6; ignored += $8 }
+        END { print passed + 0, failed + 0, ignored + 0 }' "$work/log")
+    if ((n_passed + n_failed + n_ignored == 0 && status == 0)); then
+        n_passed=1
+    elif ((n_failed == 0 && status != 0)); then
+        n_failed=1
+    fi
+    passed=$((passed + n_passed))
+    failed=$((failed + n_failed + n_ignored))
+    if ((n_failed + n_ignored)); then
+        echo "FAILED with status $status after $((SECONDS - begun)) s: $n_passed passed," \
+            "$n_failed failed, $n_ignored left out"
+        sed 's/^/    /' "$work/log"
+    else
+        echo "$n_passed passed in $((SECONDS - begun)) s"
+    fi
+}
+
+leave() {
+    local status=$? pid
+    trap - EXIT
+    trap '' INT TERM HUP
+    for pid in $(jobs -pr); do
+        # It is a timeout, which passes the signal on to all that it runs.
+        kill -TERM "$pid" 2> /dev/null
+        wait "$pid"
+    done
+    [[ -z $work ]] || rm -rf "$work"
+    exit $status
+}
+
+main() {
+    [[ $# -eq 0 ]] || lab_refuse "expected no options, found '$1'"
+    lab_need_root
+    packages_need "${PACKAGES_BUILD[@]}" "${PACKAGES_DEMO[@]}" "${PACKAGES_TEST[@]}" || exit
+    packages_need_rust "$ROOT/Cargo.toml" || exit
+    cd "$ROOT" || exit 3
+    trap leave EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    trap 'exit 129' HUP
+    work=$(mktemp -d)
+    deploy/residue.sh > "$work/before"
+
+    check format cargo fmt --all --check
+    check "shell scripts" shellcheck -x deploy/*.sh .ci/run
+    check build cargo build --locked --workspace --all-targets
+    check lints cargo clippy --locked --workspace --all-targets -- -D warnings
+    check documentation env RUSTDOCFLAGS="-D warnings" \
+        cargo doc --locked --workspace --no-deps
+    check tests cargo test --locked --workspace --no-fail-fast
+    check "release build" cargo build --release --locked --workspace
+    check "demonstration" deploy/demo.sh --connections 20k --duration 2s
+    check "demonstration in memory" deploy/demo.sh --connections 20k --duration 2s --memory
+    check "nothing is left behind" deploy/residue.sh --since "$work/before"
+
+    echo
+    echo "$passed passed, $failed failed"
+    ((failed == 0))
+}
+
+main "$@"
