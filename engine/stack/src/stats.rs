@@ -67,7 +67,7 @@ counters! {
     UseTcp "use_tcp" Use "frames" "Segments that a connection or listener accepted.";
     UseArp "use_arp" Use "frames" "ARP packets for an owned address, answered or learned from.";
     UseIcmp "use_icmp" Use "frames" "ICMP messages for an owned address, answered or acted on.";
-    UseHandoff "use_handoff" Use "frames" "Segments without a connection here, passed on to another worker.";
+    UseHandoff "use_handoff" Use "frames" "Segments without a connection here, and ARP replies, passed on to the next worker.";
 
     DropEthernet "drop_ethernet" Drop "frames" "Too short for its Ethernet header or tags.";
     DropForeignMac "drop_foreign_mac" Drop "frames" "Addressed to another station's MAC address.";

@@ -24,7 +24,8 @@ pub enum Disposition {
     Done,
     /// The frame now holds an answer of this length: transmit it.
     Reply(usize),
-    /// The segment is for no connection here; with [`Miss::HandOff`] another worker may know it.
+    /// The segment is for no connection here, or the ARP reply for all; with [`Miss::HandOff`] it goes
+    /// to the next worker.
     HandOff,
 }
 
@@ -84,7 +85,7 @@ impl Stack {
             return Fate::Drop(Counter::DropVlan);
         }
         match ether.ethertype {
-            ethernet::TYPE_ARP => self.on_arp(now, &ether, frame, at),
+            ethernet::TYPE_ARP => self.on_arp(now, &ether, frame, at, miss),
             // A packet for one host in a frame for many is an error or an attack (RFC 1122
             // section 3.3.6), and TCP is never multicast (MUST-57).
             _ if ether.dst != self.config.mac => Fate::Drop(Counter::DropForeignMac),
@@ -93,7 +94,14 @@ impl Stack {
         }
     }
 
-    fn on_arp(&mut self, now: Instant, ether: &Ethernet, frame: &mut [u8], at: usize) -> Fate {
+    fn on_arp(
+        &mut self,
+        now: Instant,
+        ether: &Ethernet,
+        frame: &mut [u8],
+        at: usize,
+        miss: Miss,
+    ) -> Fate {
         let Ok(packet) = Arp::parse(&frame[at..]) else { return Fate::Drop(Counter::DropArp) };
         let for_us = self.is_ours(packet.target_ip);
         let sane = packet.sender_mac.is_unicast() && !self.is_ours(packet.sender_ip);
@@ -103,6 +111,10 @@ impl Stack {
         let (mac, ip) = (packet.sender_mac, packet.sender_ip);
         let known = self.neighbors.learn(now, ip, mac, &mut self.records, &mut self.ready);
         if packet.operation == ArpOperation::Reply {
+            // It goes to the queue that the NIC likes, whichever worker has asked.
+            if miss == Miss::HandOff {
+                return Fate::Use(Counter::UseHandoff);
+            }
             return if known { Fate::Use(Counter::UseArp) } else { Fate::Drop(Counter::DropArp) };
         }
         if !ip.is_unspecified() {
@@ -143,12 +155,12 @@ impl Stack {
         let place = Place { ether, ip, segment: at + payload.start..at + payload.end };
         match place.ip.protocol {
             ipv4::PROTOCOL_TCP => self.on_tcp(now, place, frame, miss),
-            ipv4::PROTOCOL_ICMP => self.on_icmp(now, place, frame),
+            ipv4::PROTOCOL_ICMP => self.on_icmp(now, place, frame, miss),
             _ => Fate::Drop(Counter::DropProtocol),
         }
     }
 
-    fn on_icmp(&mut self, now: Instant, place: Place, frame: &mut [u8]) -> Fate {
+    fn on_icmp(&mut self, now: Instant, place: Place, frame: &mut [u8], miss: Miss) -> Fate {
         let message = &mut frame[place.segment.clone()];
         match Icmp::parse(message) {
             Ok(Icmp::EchoRequest) => {
@@ -160,7 +172,10 @@ impl Stack {
                 let local = SocketAddrV4::new(quote.src, quote.src_port);
                 let remote = SocketAddrV4::new(quote.dst, quote.dst_port);
                 let Some(slot) = self.find(&FourTuple::new(local, remote)) else {
-                    return Fate::Drop(Counter::DropIcmp);
+                    return match miss {
+                        Miss::HandOff => Fate::Use(Counter::UseHandoff),
+                        Miss::Answer => Fate::Drop(Counter::DropIcmp),
+                    };
                 };
                 // Protocol and port unreachable end an open; everything else is soft (RFC 5461),
                 // and only a quote of what we really sent counts (RFC 5927 section 4.1).
