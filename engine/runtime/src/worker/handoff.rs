@@ -135,7 +135,8 @@ mod tests {
         assert!(ring[0].has_others());
         assert!(ring[0].pass(b"frame"));
         let mut parcel = ring[1].take().expect("the second worker is asked first");
-        assert_eq!((parcel.frame() as &[u8], parcel.hops_left), (&b"frame"[..], 1));
+        assert_eq!(parcel.hops_left, 1);
+        assert_eq!(parcel.frame(), b"frame");
         assert!(ring[1].pass_on(&mut parcel));
         ring[1].put_back(parcel);
         let parcel = ring[2].take().expect("then the third");

@@ -18,7 +18,7 @@ pub use handoff::Handoff;
 pub use mailbox::{Mailbox, MailboxError};
 pub use publish::{Block, Queue, worker_counters};
 
-use crate::app::{App, Io};
+use crate::app::Io;
 use crate::sys::clock;
 use crate::sys::eventfd::EventFd;
 use barewire_api::config::Poll;
