@@ -1,0 +1,343 @@
+//! The control thread: it owns everything of a running engine but what the workers own, serves the
+//! control socket, and ends the engine. A round of its loop waits for bytes, a call or the time of
+//! the next look, then does a bounded amount of everything that is due.
+
+use super::client::{Client, Line};
+use super::hand::Wait;
+use super::load::Test;
+use super::neighbors::Neighbors;
+use super::request::Reply;
+use super::{Calls, ControlSocket, stopping};
+use crate::engine::{Crew, Ending, Site, Statistics, Steering};
+use crate::sys::poll::{Interest, poll};
+use barewire_api::config::{AppSpec, Ownership};
+use barewire_api::control::{
+    ErrorCode, PROTOCOL_VERSION, REQUEST_BYTES_MAX, Request, Response, from_line, to_line,
+};
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, Instant};
+use tracing::{info, warn};
+
+/// Clients at the same time. Each costs at most a request and an answer of memory.
+const CLIENTS_MAX: usize = 16;
+
+/// Connections taken from the listener in one round.
+const ACCEPTS_MAX: usize = 64;
+
+/// Calls of this process taken in one round, and answers that may be outstanding.
+const CALLS_MAX: usize = 16;
+const WAITS_MAX: usize = 64;
+
+/// How often the daemon's block of the statistics page is written and the workers are looked after.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// How long to sleep at most while somebody waits for a connection, or the load test moves.
+const LOOK_WAITING: Duration = Duration::from_millis(2);
+const LOOK_LOAD: Duration = Duration::from_millis(20);
+
+/// Shared ownership: how long a worker's question about a next hop may lie there.
+const LOOK_NEIGHBORS: Duration = Duration::from_millis(5);
+
+/// How long clients may take to read the answer to their last request.
+const FAREWELL_MAX: Duration = Duration::from_millis(500);
+
+/// Who gets an answer.
+#[derive(Debug)]
+pub(super) enum Asker {
+    /// The client of this number.
+    Client(u64),
+    /// A caller in this process.
+    Caller(SyncSender<Response>),
+}
+
+/// The control thread's belongings.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(super) site: Site,
+    /// The applications of the workers, in the order of their numbers.
+    pub(super) apps: Vec<AppSpec>,
+    pub(super) crew: Crew,
+    pub(super) steering: Steering,
+    pub(super) statistics: Statistics,
+    pub(super) started: Instant,
+    pub(super) is_draining: bool,
+    pub(super) is_stopping: bool,
+    pub(super) test: Option<Test>,
+    socket: ControlSocket,
+    calls: Calls,
+    clients: Vec<(u64, Client)>,
+    next_client: u64,
+    waits: Vec<(Asker, Wait)>,
+    neighbors: Neighbors,
+    looked_at: Instant,
+    broken: Option<String>,
+}
+
+impl Server {
+    pub(crate) fn new(
+        site: Site,
+        apps: Vec<AppSpec>,
+        crew: Crew,
+        steering: Steering,
+        statistics: Statistics,
+        socket: ControlSocket,
+        calls: Calls,
+    ) -> Self {
+        let now = Instant::now();
+        Server {
+            neighbors: Neighbors::new(&site.interface),
+            site,
+            apps,
+            crew,
+            steering,
+            statistics,
+            started: now,
+            is_draining: false,
+            is_stopping: false,
+            test: None,
+            socket,
+            calls,
+            clients: Vec::new(),
+            next_client: 0,
+            waits: Vec::new(),
+            looked_at: now,
+            broken: None,
+        }
+    }
+
+    /// Serves until the engine is told to end, then ends it.
+    pub(crate) fn run(mut self) -> Ending {
+        self.start_configured_load();
+        while !self.is_stopping {
+            self.wait();
+            self.round(Instant::now());
+        }
+        self.end()
+    }
+
+    fn round(&mut self, now: Instant) {
+        self.accept(now);
+        self.take_calls(now);
+        self.poll_waits(now);
+        self.poll_load(now);
+        if self.site.config.interface.ownership == Ownership::Shared {
+            self.neighbors.round(&self.crew, now);
+        }
+        self.serve_clients(now);
+        if now.duration_since(self.looked_at) >= LOOK {
+            self.looked_at = now;
+            self.look();
+        }
+        self.is_stopping |= self.calls.signals.stop.load(Ordering::Acquire);
+    }
+
+    /// Sleeps until something happens or is due, and notes at which clients it happened.
+    fn wait(&mut self) {
+        let mut interests = vec![
+            Interest::new(self.calls.signals.bell.as_fd()).read(true),
+            Interest::new(self.socket.as_fd()).read(true),
+        ];
+        interests.extend(self.clients.iter().map(|(_, client)| client.interest()));
+        if let Err(error) = poll(&mut interests, self.patience()) {
+            // Out of memory, at worst: the next round comes after a pause instead of at once.
+            warn!("waiting for the control socket: {error}");
+            std::thread::sleep(LOOK);
+        }
+        let ready: Vec<bool> = interests.iter().map(Interest::is_ready).collect();
+        if ready[0] {
+            self.calls.signals.bell.clear();
+        }
+        let now = Instant::now();
+        for ((_, client), _) in
+            self.clients.iter_mut().zip(&ready[2..]).filter(|(_, is_ready)| **is_ready)
+        {
+            client.on_ready(now);
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        if self.clients.iter().any(|(_, client)| client.has_line()) {
+            return Duration::ZERO;
+        }
+        if !self.waits.is_empty() {
+            return LOOK_WAITING;
+        }
+        if self.site.config.interface.ownership == Ownership::Shared {
+            return LOOK_NEIGHBORS;
+        }
+        if self.test.as_ref().is_some_and(Test::is_running) { LOOK_LOAD } else { LOOK }
+    }
+
+    fn accept(&mut self, now: Instant) {
+        for _ in 0..ACCEPTS_MAX {
+            let refusal =
+                |message: String| to_line(&Response::Error { code: ErrorCode::Busy, message });
+            // A refused client gets one short line into an empty socket buffer, or nothing.
+            match self.socket.accept() {
+                None => return,
+                Some(Err(mut stranger)) => {
+                    warn!("refused a control client of user {}", stranger.uid);
+                    let line = refusal("only the user that runs the engine may control it".into());
+                    let _ = stranger.stream.write(line.as_bytes());
+                }
+                Some(Ok(mut stream)) if self.clients.len() >= CLIENTS_MAX => {
+                    let line = refusal(format!(
+                        "expected at most {CLIENTS_MAX} clients at a time, and they are there: \
+                         close one, or come back later"
+                    ));
+                    let _ = stream.write(line.as_bytes());
+                }
+                Some(Ok(stream)) => match Client::new(stream, now) {
+                    Ok(client) => {
+                        self.clients.push((self.next_client, client));
+                        self.next_client += 1;
+                    }
+                    Err(error) => warn!("lost a control client: {error}"),
+                },
+            }
+        }
+    }
+
+    fn take_calls(&mut self, now: Instant) {
+        for _ in 0..CALLS_MAX {
+            let Ok(call) = self.calls.queue.try_recv() else { return };
+            self.serve(Asker::Caller(call.answer), call.request, now);
+        }
+    }
+
+    /// Takes one request of each client, and lets those go that are done.
+    fn serve_clients(&mut self, now: Instant) {
+        for idx in 0..self.clients.len() {
+            let (number, client) = &mut self.clients[idx];
+            let number = *number;
+            match client.next_line(now) {
+                Line::None => {}
+                Line::TooLong => client.dismiss(&too_long(), now),
+                Line::Whole(line) => match from_line::<Request>(&line) {
+                    Ok(Request::Hello { protocol }) if protocol != PROTOCOL_VERSION => {
+                        client.dismiss(&bad_version(protocol), now);
+                    }
+                    Ok(request) => self.serve(Asker::Client(number), request, now),
+                    Err(error) => client.answer(&bad_request(&error.to_string()), now),
+                },
+            }
+        }
+        self.clients.retain(|(_, client)| !client.is_over(now));
+        self.abandon_waits();
+    }
+
+    /// Gives up what is awaited by clients that have left.
+    fn abandon_waits(&mut self) {
+        let Server { waits, clients, crew, .. } = self;
+        waits.retain(|(asker, wait)| {
+            let is_there = match asker {
+                Asker::Client(number) => clients.iter().any(|(other, _)| other == number),
+                Asker::Caller(_) => true,
+            };
+            if !is_there {
+                wait.abandon(crew);
+            }
+            is_there
+        });
+    }
+
+    fn serve(&mut self, asker: Asker, request: Request, now: Instant) {
+        match self.reply(request, now) {
+            Reply::Now(response) => self.answer(asker, response, now),
+            Reply::Later(_) if self.waits.len() >= WAITS_MAX => {
+                let message = format!("{WAITS_MAX} requests wait for their outcome: try again");
+                self.answer(asker, Response::Error { code: ErrorCode::Busy, message }, now);
+            }
+            Reply::Later(wait) => self.waits.push((asker, wait)),
+        }
+    }
+
+    fn poll_waits(&mut self, now: Instant) {
+        for idx in (0..self.waits.len()).rev() {
+            if let Some(response) = self.waits[idx].1.poll(&self.crew, now) {
+                let (asker, _) = self.waits.swap_remove(idx);
+                self.answer(asker, response, now);
+            }
+        }
+    }
+
+    fn answer(&mut self, asker: Asker, response: Response, now: Instant) {
+        match asker {
+            Asker::Client(number) => {
+                let client = self.clients.iter_mut().find(|(other, _)| *other == number);
+                if let Some((_, client)) = client {
+                    client.answer(&response, now);
+                }
+            }
+            // The caller may have died with its thread.
+            Asker::Caller(answer) => drop(answer.send(response)),
+        }
+    }
+
+    /// Publishes the verdicts, and ends the engine when a worker is gone.
+    fn look(&mut self) {
+        match self.steering.verdicts() {
+            Ok(verdicts) => self.statistics.store_verdicts(&verdicts),
+            Err(error) => warn!("{error}"),
+        }
+        if let Some(worker) = self.crew.lost() {
+            self.broken = Some(format!("worker {worker} ended by itself"));
+            self.is_stopping = true;
+        }
+    }
+
+    fn end(mut self) -> Ending {
+        info!("ending: connections are reset, the interface goes back to the kernel");
+        for (asker, _) in std::mem::take(&mut self.waits) {
+            self.answer(asker, stopping(), Instant::now());
+        }
+        self.take_leave();
+        self.look();
+        let mut ending = self.crew.end(&self.statistics);
+        if let Err(error) = self.steering.close() {
+            ending.add_broken(error.to_string());
+        }
+        if let Some(why) = self.broken {
+            ending.add_broken(why);
+        }
+        ending
+    }
+
+    /// Clients read the answers that they have coming.
+    fn take_leave(&mut self) {
+        let deadline = Instant::now() + FAREWELL_MAX;
+        while Instant::now() < deadline
+            && self.clients.iter().any(|(_, client)| client.has_output())
+        {
+            self.clients.retain(|(_, client)| client.has_output());
+            let mut interests: Vec<_> =
+                self.clients.iter().map(|(_, client)| client.interest()).collect();
+            if poll(&mut interests, LOOK_LOAD).is_err() {
+                return;
+            }
+            self.clients.iter_mut().for_each(|(_, client)| client.on_ready(Instant::now()));
+        }
+    }
+}
+
+fn too_long() -> Response {
+    let message =
+        format!("expected a line of at most {REQUEST_BYTES_MAX} bytes, found a longer one");
+    Response::Error { code: ErrorCode::TooLong, message }
+}
+
+fn bad_version(found: u32) -> Response {
+    let message = format!(
+        "this daemon speaks control protocol {PROTOCOL_VERSION}, found {found}: use the barewire \
+         command of the daemon's version, {}",
+        env!("CARGO_PKG_VERSION")
+    );
+    Response::Error { code: ErrorCode::BadVersion, message }
+}
+
+fn bad_request(message: &str) -> Response {
+    Response::Error { code: ErrorCode::BadRequest, message: message.to_owned() }
+}
