@@ -135,6 +135,13 @@ impl<Q: Queue> Worker<Q> {
         &mut self.parts.device
     }
 
+    /// Runs a job on the desk of a worker that turns on the caller's own thread.
+    pub fn visit<R>(&mut self, now: Instant, job: impl FnOnce(&mut Desk<'_>) -> R) -> R {
+        let Parts { stack, apps, device, .. } = &mut self.parts;
+        let ledger = device.ledger();
+        job(&mut Desk { now, stack, apps, ledger, stop: &mut self.stop })
+    }
+
     /// One pass of the loop.
     pub fn turn(&mut self, now: Instant) -> Turn {
         let received = self.receive(now) + self.take_handed(now);
