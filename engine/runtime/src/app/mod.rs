@@ -1,9 +1,30 @@
 //! What runs on connections. An [`App`] gets the events of its connections and acts through [`Io`],
 //! the whole of the surface it may use; it knows no frame, queue, worker or socket. One instance
-//! lives in each worker, so an application shares nothing and locks nothing.
+//! lives in each worker, so an application shares nothing and locks nothing. What an application
+//! knows of a connection is in the word that the stack keeps with it: no memory is taken per
+//! connection.
+//!
+//! - `echo`, `discard`, [`http`]: what people serve
+//! - `burst`, `close_after`, `never_read`, `close_unread`, `small_writes`: peers that tests need
+//! - [`hand`]: connections that an operator opened
+//! - [`failure`]: what the ends of connections are called in reports
+//! - `deadlines`: what is due after a constant time
 
+mod burst;
+mod close_after;
+mod close_unread;
+mod deadlines;
+mod discard;
+mod echo;
+pub mod failure;
+pub mod hand;
+pub mod http;
+mod never_read;
+mod small_writes;
+
+use barewire_api::config::AppSpec;
 use barewire_stack::stack::{ConnId, ConnectError, Event, Stack};
-use barewire_stack::time::Instant;
+use barewire_stack::time::{Duration, Instant};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::ops::RangeInclusive;
@@ -19,6 +40,25 @@ pub trait App: fmt::Debug + Send {
     fn on_turn(&mut self, io: &mut Io<'_>) -> Option<Instant> {
         let _ = io;
         None
+    }
+}
+
+/// The application that a listener asks for.
+pub fn make(spec: &AppSpec) -> Box<dyn App> {
+    match *spec {
+        AppSpec::Echo => Box::new(echo::Echo),
+        AppSpec::Discard => Box::new(discard::Discard),
+        AppSpec::Http { body } => Box::new(http::Http::new(body.0)),
+        AppSpec::Burst { bytes } => Box::new(burst::Burst::new(bytes.0)),
+        AppSpec::CloseAfter { bytes } => Box::new(close_after::CloseAfter::new(bytes.0)),
+        AppSpec::NeverRead => Box::new(never_read::NeverRead),
+        AppSpec::CloseUnread { after } => {
+            let after = Duration::from_nanos(after.as_nanos());
+            Box::new(close_unread::CloseUnread::new(after))
+        }
+        AppSpec::SmallWrites { count, bytes } => {
+            Box::new(small_writes::SmallWrites::new(count.0, bytes.0))
+        }
     }
 }
 
@@ -67,12 +107,28 @@ impl<'a> Io<'a> {
         self.stack.send(self.now, id, bytes)
     }
 
+    /// Queues `n` zero bytes; returns how many were taken. When not all, WRITABLE follows.
+    pub fn send_zeros(&mut self, id: ConnId, n: u64) -> u64 {
+        static ZEROS: [u8; 16 << 10] = [0; 16 << 10];
+        let mut left = n;
+        while left > 0 {
+            let len = left.min(ZEROS.len() as u64) as usize;
+            let taken = self.send(id, &ZEROS[..len]);
+            left -= taken as u64;
+            if taken < len {
+                break;
+            }
+        }
+        n - left
+    }
+
     /// Bytes that the connection would take now.
     pub fn send_room(&self, id: ConnId) -> usize {
         self.stack.send_room(id)
     }
 
-    /// Sends back what was received, without copying; returns how many bytes.
+    /// Sends back what was received, without copying; returns how many bytes. When not all, WRITABLE
+    /// follows.
     pub fn echo(&mut self, id: ConnId) -> usize {
         self.stack.echo(self.now, id)
     }
@@ -80,6 +136,17 @@ impl<'a> Io<'a> {
     /// The received bytes that lie together at the front; empty when none are left.
     pub fn peek(&self, id: ConnId) -> &[u8] {
         self.stack.peek(id)
+    }
+
+    /// Copies received bytes into `buf` and leaves them where they are; returns how many.
+    pub fn peek_into(&self, id: ConnId, buf: &mut [u8]) -> usize {
+        self.stack.peek_into(id, buf)
+    }
+
+    /// Bytes that a connection surely receives before the first of them is taken: half of the
+    /// window, for its edge moves in steps of up to the other half.
+    pub fn unread_bytes_max(&self) -> usize {
+        self.stack.config().tcp.window_bytes_max as usize / 2
     }
 
     /// Copies received bytes out; returns how many.
@@ -107,9 +174,9 @@ impl<'a> Io<'a> {
         self.stack.abort(self.now, id);
     }
 
-    /// The connection still lives (TIME-WAIT counts as life).
-    pub fn is_alive(&self, id: ConnId) -> bool {
-        self.stack.state(id).is_some()
+    /// The word of a connection, as long as it lives (TIME-WAIT counts as life).
+    pub fn word(&self, id: ConnId) -> Option<u64> {
+        self.stack.word(id)
     }
 
     /// Keeps `word` with the connection; it comes with every later event.

@@ -1,0 +1,313 @@
+//! One request and its response, for echo and HTTP. Nothing of either is kept: a request is made again
+//! from its seed wherever the last send ended, and a response is checked in the receive buffer as it
+//! arrives. The seed differs for every request of every connection of every worker, so bytes of
+//! another stream, or of an earlier request, do not pass for an answer.
+
+use crate::app::Io;
+use barewire_api::config::{LoadPlan, LoadProtocol};
+use barewire_api::failure::Failure;
+use barewire_stack::stack::ConnId;
+use std::net::SocketAddrV4;
+
+/// Bytes of a request made at a time, and of a response head that does not lie together.
+const PIECE_BYTES: usize = 8 << 10;
+
+/// Headers of one response.
+const HEADERS_MAX: usize = 64;
+
+/// `awaited` as long as the length of the response is not known.
+const UNKNOWN: u64 = u64::MAX;
+
+/// How far one request is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Exchange {
+    seed: u64,
+    /// Bytes of the response that are still to come.
+    awaited: u64,
+    /// Bytes of the request that were queued.
+    sent: u32,
+    /// Requests that follow on this connection.
+    pub(super) left: u32,
+    /// The peer announced that it closes after this response.
+    pub(super) is_last: bool,
+}
+
+/// What all exchanges of a worker have in common.
+#[derive(Debug)]
+pub(super) struct Traffic {
+    kind: Kind,
+    worker: u64,
+    scratch: Box<[u8]>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Echo { bytes: u32 },
+    Http { requests: Vec<(SocketAddrV4, Vec<u8>)> },
+}
+
+impl Traffic {
+    /// The traffic of worker number `worker`.
+    pub(super) fn new(plan: &LoadPlan, worker: usize) -> Self {
+        let kind = match &plan.protocol {
+            LoadProtocol::Echo => Kind::Echo { bytes: plan.request_bytes },
+            LoadProtocol::Http { path } => {
+                let request = |&dst: &SocketAddrV4| {
+                    let host = if dst.port() == 80 { dst.ip().to_string() } else { dst.to_string() };
+                    let request = format!(
+                        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: barewire\r\n\r\n"
+                    );
+                    (dst, request.into_bytes())
+                };
+                let mut requests: Vec<_> = plan.dst.iter().map(request).collect();
+                requests.sort_unstable_by_key(|&(dst, _)| dst);
+                Kind::Http { requests }
+            }
+        };
+        Traffic { kind, worker: worker as u64, scratch: vec![0; PIECE_BYTES].into_boxed_slice() }
+    }
+
+    /// The number of a destination, which comes back with every call that sends.
+    pub(super) fn destination(&self, remote: SocketAddrV4) -> u16 {
+        match &self.kind {
+            Kind::Echo { .. } => 0,
+            Kind::Http { requests } => requests
+                .binary_search_by_key(&remote, |&(dst, _)| dst)
+                .map(|idx| idx as u16)
+                .expect("every tuple leads to a destination of the plan"),
+        }
+    }
+
+    /// A new request on connection `id`, with `left` more to follow.
+    pub(super) fn begin(&self, io: &Io<'_>, id: ConnId, left: u32) -> Exchange {
+        let conn = u64::from(id.slot) << 32 | u64::from(id.generation);
+        let seed = mix(mix(mix(self.worker) ^ conn) ^ io.now().as_nanos() ^ u64::from(left));
+        let awaited = match self.kind {
+            Kind::Echo { bytes } => u64::from(bytes),
+            Kind::Http { .. } => UNKNOWN,
+        };
+        Exchange { seed, awaited, sent: 0, left, is_last: false }
+    }
+
+    /// Queues what the connection takes of the request to destination `dst`; returns how many bytes.
+    pub(super) fn send(
+        &mut self,
+        io: &mut Io<'_>,
+        id: ConnId,
+        dst: u16,
+        exchange: &mut Exchange,
+    ) -> u64 {
+        let before = exchange.sent;
+        match &self.kind {
+            Kind::Echo { bytes } => {
+                while exchange.sent < *bytes {
+                    // At least one byte is tried, or nobody would say when there is room again.
+                    let room = io.send_room(id).clamp(1, self.scratch.len());
+                    let piece = &mut self.scratch[..room.min((bytes - exchange.sent) as usize)];
+                    fill(exchange.seed, u64::from(exchange.sent), piece);
+                    let taken = io.send(id, piece);
+                    exchange.sent += taken as u32;
+                    if taken < piece.len() {
+                        break;
+                    }
+                }
+            }
+            Kind::Http { requests } => {
+                let (_, request) = &requests[usize::from(dst)];
+                let rest = &request[exchange.sent as usize..];
+                if !rest.is_empty() {
+                    exchange.sent += io.send(id, rest) as u32;
+                }
+            }
+        }
+        u64::from(exchange.sent - before)
+    }
+
+    /// Takes what has come of the response; returns how many bytes, and whether it is whole.
+    pub(super) fn receive(
+        &mut self,
+        io: &mut Io<'_>,
+        id: ConnId,
+        exchange: &mut Exchange,
+    ) -> Result<(u64, bool), Failure> {
+        let received = match self.kind {
+            Kind::Echo { bytes } => self.receive_echo(io, id, bytes, exchange)?,
+            Kind::Http { .. } => self.receive_http(io, id, exchange)?,
+        };
+        let whole = exchange.awaited == 0;
+        if whole && !io.peek(id).is_empty() {
+            // More than was asked for.
+            return Err(Failure::WrongResponse);
+        }
+        Ok((received, whole))
+    }
+
+    fn receive_echo(
+        &mut self,
+        io: &mut Io<'_>,
+        id: ConnId,
+        bytes: u32,
+        exchange: &mut Exchange,
+    ) -> Result<u64, Failure> {
+        let before = exchange.awaited;
+        while exchange.awaited > 0 {
+            let offset = u64::from(bytes) - exchange.awaited;
+            let front = io.peek(id);
+            let n = front.len().min(exchange.awaited as usize).min(self.scratch.len());
+            if n == 0 {
+                break;
+            }
+            let expected = &mut self.scratch[..n];
+            fill(exchange.seed, offset, expected);
+            // What was not sent yet cannot come back.
+            if front[..n] != *expected || offset + n as u64 > u64::from(exchange.sent) {
+                return Err(Failure::WrongResponse);
+            }
+            io.discard(id, n);
+            exchange.awaited -= n as u64;
+        }
+        Ok(before - exchange.awaited)
+    }
+
+    fn receive_http(
+        &mut self,
+        io: &mut Io<'_>,
+        id: ConnId,
+        exchange: &mut Exchange,
+    ) -> Result<u64, Failure> {
+        let mut received = 0;
+        if exchange.awaited == UNKNOWN {
+            let Some(head) = self.next_head(io, id)? else { return Ok(0) };
+            io.discard(id, head.len);
+            received += head.len as u64;
+            exchange.awaited = head.content_bytes;
+            exchange.is_last = head.is_last;
+        }
+        let body = usize::try_from(exchange.awaited).unwrap_or(usize::MAX);
+        let body = io.discard(id, body) as u64;
+        exchange.awaited -= body;
+        Ok(received + body)
+    }
+
+    /// The response head at the front of the receive buffer, once it is whole.
+    fn next_head(&mut self, io: &Io<'_>, id: ConnId) -> Result<Option<ResponseHead>, Failure> {
+        let front = io.peek(id);
+        if front.is_empty() {
+            return Ok(None);
+        }
+        if let Some(head) = ResponseHead::parse(front)? {
+            return Ok(Some(head));
+        }
+        // The head goes on in another chunk, or has not arrived.
+        let head_max = self.scratch.len().min(io.unread_bytes_max());
+        let n = io.peek_into(id, &mut self.scratch[..head_max]);
+        match ResponseHead::parse(&self.scratch[..n])? {
+            None if n == head_max => Err(Failure::WrongResponse),
+            head => Ok(head),
+        }
+    }
+}
+
+/// What matters of the head of a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct ResponseHead {
+    len: usize,
+    content_bytes: u64,
+    is_last: bool,
+}
+
+impl ResponseHead {
+    /// Reads a head; nothing when it is not whole. Only a 2xx with a Content-Length is a right
+    /// response (RFC 9112 section 6.3).
+    fn parse(bytes: &[u8]) -> Result<Option<Self>, Failure> {
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut response = httparse::Response::new(&mut headers);
+        let len = match response.parse(bytes) {
+            Ok(httparse::Status::Complete(len)) => len,
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(_) => return Err(Failure::WrongResponse),
+        };
+        if !response.code.is_some_and(|code| (200..300).contains(&code)) {
+            return Err(Failure::WrongResponse);
+        }
+        let (mut content_bytes, mut is_last) = (None, response.version == Some(0));
+        for header in response.headers {
+            let value = std::str::from_utf8(header.value).unwrap_or("").trim();
+            if header.name.eq_ignore_ascii_case("content-length") {
+                content_bytes = value.parse::<u64>().ok().filter(|&n| n < UNKNOWN);
+            } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
+                return Err(Failure::WrongResponse);
+            } else if header.name.eq_ignore_ascii_case("connection") {
+                is_last = match value {
+                    _ if value.eq_ignore_ascii_case("close") => true,
+                    _ if value.eq_ignore_ascii_case("keep-alive") => false,
+                    _ => is_last,
+                };
+            }
+        }
+        let content_bytes = content_bytes.ok_or(Failure::WrongResponse)?;
+        Ok(Some(ResponseHead { len, content_bytes, is_last }))
+    }
+}
+
+/// Writes the bytes from `offset` on of the stream that belongs to `seed`.
+fn fill(seed: u64, offset: u64, buf: &mut [u8]) {
+    let (mut at, mut rest) = (offset, buf);
+    while !rest.is_empty() {
+        let word = mix(seed.wrapping_add(at / 8)).to_le_bytes();
+        let from = (at % 8) as usize;
+        let n = rest.len().min(8 - from);
+        let (piece, tail) = rest.split_at_mut(n);
+        piece.copy_from_slice(&word[from..from + n]);
+        at += n as u64;
+        rest = tail;
+    }
+}
+
+/// The finalizer of SplitMix64: every bit of the result depends on every bit of `n`.
+fn mix(n: u64) -> u64 {
+    let n = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    n ^ (n >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_can_be_made_from_any_offset() {
+        let mut whole = [0; 100];
+        fill(7, 0, &mut whole);
+        for offset in 0..100 {
+            let mut tail = vec![0; 100 - offset];
+            fill(7, offset as u64, &mut tail);
+            assert_eq!(tail, whole[offset..]);
+        }
+        let mut other = [0; 100];
+        fill(9, 0, &mut other);
+        assert!(whole.chunks(8).zip(other.chunks(8)).all(|(a, b)| a != b));
+    }
+
+    #[test]
+    fn heads_of_responses() {
+        let whole = |content_bytes, is_last| Ok(Some((content_bytes, is_last)));
+        for (text, expected) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", whole(5, false)),
+            ("HTTP/1.1 206 P\r\ncontent-length: 0\r\nConnection: close\r\n\r\n", whole(0, true)),
+            ("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n", whole(5, true)),
+            ("HTTP/1.0 200 OK\r\nContent-Length: 5\r\nConnection: Keep-Alive\r\n\r\n", whole(5, false)),
+            ("HTTP/1.1 200 OK\r\nContent-Le", Ok(None)),
+            ("HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\n\r\n", Err(Failure::WrongResponse)),
+            ("HTTP/1.1 200 OK\r\n\r\n", Err(Failure::WrongResponse)),
+            ("HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n", Err(Failure::WrongResponse)),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", Err(Failure::WrongResponse)),
+            ("SSH-2.0-OpenSSH\r\n", Err(Failure::WrongResponse)),
+        ] {
+            let found = ResponseHead::parse(text.as_bytes());
+            let found = found.map(|head| head.map(|head| (head.content_bytes, head.is_last)));
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+}
