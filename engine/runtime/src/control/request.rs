@@ -10,6 +10,7 @@ use barewire_api::ConfigError;
 use barewire_api::config::{Listen, ListenAddr};
 use barewire_api::control::{ErrorCode, PROTOCOL_VERSION, Request, Response};
 use barewire_api::unit::Span;
+use std::fmt;
 use std::time::{Duration, Instant};
 use tracing::info;
 
@@ -46,6 +47,12 @@ impl Refusal {
 
     pub(super) fn not_found(message: impl Into<String>) -> Self {
         Refusal::new(ErrorCode::NotFound, message)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
     }
 }
 

@@ -284,9 +284,14 @@ impl Server {
             Err(error) => warn!("{error}"),
         }
         if let Some(worker) = self.crew.lost() {
-            self.broken = Some(format!("worker {worker} ended by itself"));
-            self.is_stopping = true;
+            self.give_up(format!("worker {worker} ended by itself"));
         }
+    }
+
+    /// Ends the engine because it cannot do what it is there for.
+    pub(super) fn give_up(&mut self, why: String) {
+        self.broken = Some(why);
+        self.is_stopping = true;
     }
 
     fn end(mut self) -> Ending {

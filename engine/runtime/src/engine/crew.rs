@@ -97,12 +97,15 @@ impl Crew {
         self.members[worker].mailbox.ask(job)
     }
 
-    /// Runs `job` on every worker, one after the other; their answers in order.
+    /// Runs `job` on every worker, one after the other; their answers in order. One that does not
+    /// answer in time gets its job all the same, and so do those behind it.
     pub(crate) fn ask_all<R: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Desk<'_>) -> R + Clone + Send + 'static,
     ) -> Result<Vec<R>, MailboxError> {
-        self.members.iter().map(|member| member.mailbox.ask(job.clone())).collect()
+        let answers: Vec<_> =
+            self.members.iter().map(|member| member.mailbox.ask(job.clone())).collect();
+        answers.into_iter().collect()
     }
 
     /// A worker that has ended although nobody told it to: its thread panicked.

@@ -37,7 +37,8 @@ impl<'a> Interest<'a> {
 /// Waits until one of `interests` is ready or `timeout` has passed, rounded up to milliseconds. A
 /// signal ends the wait early.
 pub fn poll(interests: &mut [Interest<'_>], timeout: Duration) -> io::Result<()> {
-    let wanted = |i: &Interest<'_>| libc::pollfd { fd: i.fd.as_raw_fd(), events: i.events, revents: 0 };
+    let wanted =
+        |i: &Interest<'_>| libc::pollfd { fd: i.fd.as_raw_fd(), events: i.events, revents: 0 };
     let mut fds: Vec<libc::pollfd> = interests.iter().map(wanted).collect();
     let millis = timeout.as_nanos().div_ceil(1_000_000);
     let millis = libc::c_int::try_from(millis).unwrap_or(libc::c_int::MAX);
