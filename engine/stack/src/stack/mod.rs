@@ -32,7 +32,7 @@ use crate::tcp::{Connection, Context, End, Events, State, Tick};
 use crate::time::{Duration, Instant};
 use neighbor::Neighbors;
 use record::{Fifo, Record, Records, Waits};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddrV4;
 use wheel::Wheel;
 
@@ -156,7 +156,7 @@ pub struct Stack {
     neighbors: Neighbors,
     stats: Counters,
     /// Listening endpoints; the unspecified address stands for all of ours.
-    listeners: HashMap<SocketAddrV4, u16>,
+    listeners: BTreeMap<SocketAddrV4, u16>,
     /// Records that may have something to send.
     ready: Fifo,
     /// Records with events for their application.
@@ -193,7 +193,7 @@ impl Stack {
             pool: Pool::new(config.buffer_bytes_max),
             neighbors: Neighbors::new(config.neighbors_max, config.resolver, key),
             stats: Counters::new(),
-            listeners: HashMap::new(),
+            listeners: BTreeMap::new(),
             ready: Fifo::new(Waits::Output),
             events: Fifo::new(Waits::Event),
             time_wait: VecDeque::new(),

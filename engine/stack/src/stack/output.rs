@@ -20,7 +20,11 @@ impl Stack {
     /// Writes the next frame into `buf` and returns its length, or `None` when nothing is to be
     /// sent. `buf` takes a frame of the configured MTU.
     pub fn poll_transmit(&mut self, now: Instant, buf: &mut [u8]) -> Option<usize> {
-        let len = self.next_question(buf).or_else(|| self.next_segment(now, buf))?;
+        let Some(len) = self.next_question(buf).or_else(|| self.next_segment(now, buf)) else {
+            // Nothing changes the pool from here on until the next turn.
+            self.stats.set(Counter::BufferChunks, u64::from(self.pool.n_used()));
+            return None;
+        };
         self.stats.inc(Counter::TxFrames);
         self.stats.add(Counter::TxBytes, len as u64);
         Some(len)
