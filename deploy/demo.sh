@@ -22,6 +22,8 @@ source "$ROOT/deploy/lab.sh"
 # shellcheck source=deploy/packages.sh
 source "$ROOT/deploy/packages.sh"
 
+BAREWIRE=${CARGO_TARGET_DIR:-$ROOT/target}/release/barewire
+
 # Each side has its own network, and neither has a gateway: everything is on the link. The /16 of
 # client addresses has enough ports for four billion connections.
 SERVER=10.99.0.1
@@ -138,8 +140,7 @@ end_process() { # PID
     wait "$1" 2> /dev/null
 }
 
-barewire() { "$ROOT/target/release/barewire" "$@"; }
-server() { barewire --control "$work/server.sock" "$@"; }
+server() { "$BAREWIRE" --control "$work/server.sock" "$@"; }
 
 run_in_memory() {
     cd "$ROOT"
@@ -149,7 +150,7 @@ run_in_memory() {
 
 start_server() {
     # The limit counts an even share for each worker; the pair does not spread quite evenly.
-    ip netns exec "$(lab_namespace server)" "$ROOT/target/release/barewire" \
+    ip netns exec "$(lab_namespace server)" "$BAREWIRE" \
         --control "$work/server.sock" serve --dev server0 --queues "$queues" \
         --addr $SERVER/24 --listen $PORT=echo --connections-max $((2 * connections)) >&2 &
     server_pid=$!
@@ -166,7 +167,7 @@ start_server() {
 # The load test, and beside it a look at the server each second: its memory counts while the most
 # connections are open.
 run_load() {
-    ip netns exec "$(lab_namespace client)" "$ROOT/target/release/barewire" load hold \
+    ip netns exec "$(lab_namespace client)" "$BAREWIRE" load hold \
         --dev client0 --queues "$queues" --addr 10.99.0.2/24 --src $CLIENT_ADDRESSES \
         --dst $SERVER:$PORT --connections "$connections" --connections-max $((2 * connections)) \
         --duration "$duration" --request-bytes $REQUEST_BYTES --json "$work/load.json" &

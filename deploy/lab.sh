@@ -143,16 +143,19 @@ lab_kernel() { # END ADDR/LEN
     lab_exec "$1" ethtool -K "$interface" tx off rx off tso off gso off gro off > /dev/null
 }
 
-# Ends what still runs in the lab, and waits for it: asks first, and kills after a while.
+# Ends what still runs in the lab, and waits for it: asks once, for a daemon that is asked twice does
+# not end in order, and kills after a while.
 lab_end_processes() {
     local signal pids deadline
     for signal in TERM KILL; do
+        pids=$(lab_pids)
+        [[ -n $pids ]] || return 0
+        # One that has just ended by itself is no failure.
+        # shellcheck disable=SC2086 # one word for each process
+        kill -$signal $pids 2> /dev/null
         deadline=$((SECONDS + LAB_END_SECONDS_MAX))
-        while pids=$(lab_pids) && [[ -n $pids ]] && ((SECONDS < deadline)); do
-            # One that has just ended by itself is no failure.
-            # shellcheck disable=SC2086 # one word for each process
-            kill -$signal $pids 2> /dev/null
-            sleep 0.2
+        while [[ -n $(lab_pids) ]] && ((SECONDS < deadline)); do
+            sleep 0.1
         done
     done
 }
