@@ -254,7 +254,8 @@ mod tests {
         let mut conductor = Conductor::new(plan(LoadMode::Hold), 2, at(1000));
         assert_eq!(conductor.phase(), LoadPhase::Ramp);
         let ramp = |complete| worker(LoadPhase::Ramp, 5, complete);
-        assert_eq!(conductor.on_progress(at(1010), &[ramp(Some(1005)), ramp(None)], 1), None);
+        let almost = [ramp(Some(1005)), worker(LoadPhase::Ramp, 4, None)];
+        assert_eq!(conductor.on_progress(at(1010), &almost, 1), None);
         let both = [ramp(Some(1005)), ramp(Some(1015))];
         assert_eq!(conductor.on_progress(at(1020), &both, 7_000), Some(LoadPhase::Hold));
         let hold = [worker(LoadPhase::Hold, 5, None), worker(LoadPhase::Hold, 4, None)];

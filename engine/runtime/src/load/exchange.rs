@@ -53,7 +53,8 @@ impl Traffic {
             LoadProtocol::Echo => Kind::Echo { bytes: plan.request_bytes },
             LoadProtocol::Http { path } => {
                 let request = |&dst: &SocketAddrV4| {
-                    let host = if dst.port() == 80 { dst.ip().to_string() } else { dst.to_string() };
+                    let host =
+                        if dst.port() == 80 { dst.ip().to_string() } else { dst.to_string() };
                     let request = format!(
                         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: barewire\r\n\r\n"
                     );
@@ -297,7 +298,10 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", whole(5, false)),
             ("HTTP/1.1 206 P\r\ncontent-length: 0\r\nConnection: close\r\n\r\n", whole(0, true)),
             ("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n", whole(5, true)),
-            ("HTTP/1.0 200 OK\r\nContent-Length: 5\r\nConnection: Keep-Alive\r\n\r\n", whole(5, false)),
+            (
+                "HTTP/1.0 200 OK\r\nContent-Length: 5\r\nConnection: Keep-Alive\r\n\r\n",
+                whole(5, false),
+            ),
             ("HTTP/1.1 200 OK\r\nContent-Le", Ok(None)),
             ("HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\n\r\n", Err(Failure::WrongResponse)),
             ("HTTP/1.1 200 OK\r\n\r\n", Err(Failure::WrongResponse)),

@@ -410,8 +410,8 @@ impl Load {
         let timeout = self.flights.oldest().map(|flight| flight.since + self.timeout);
         let has_room = !self.flights.is_full();
         let visit = (has_room && self.has_visits()).then_some(now);
-        let open = (has_room && self.to_open > 0)
-            .then(|| self.schedule.next().max(self.paused_until));
+        let open =
+            (has_room && self.to_open > 0).then(|| self.schedule.next().max(self.paused_until));
         [timeout, visit, open].into_iter().flatten().min()
     }
 }

@@ -67,10 +67,8 @@ mod tests {
     fn a_rate_is_kept_to_the_last_one() {
         for (rate, step_us) in [(200_000.0, 1), (300_000.0, 50), (7.0, 1_000), (0.5, 100_000)] {
             let mut schedule = Schedule::new(Some(rate), us(0));
-            let mut n = 0;
-            for at in (0..10_000_000).step_by(step_us) {
-                n += take_all(&mut schedule, us(at));
-            }
+            let n: i64 =
+                (0..=10_000_000).step_by(step_us).map(|at| take_all(&mut schedule, us(at))).sum();
             let expected = (rate * 10.0) as i64;
             assert!((n - expected).abs() <= 1, "{n} instead of {expected}");
         }

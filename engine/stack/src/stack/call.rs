@@ -78,7 +78,7 @@ impl Stack {
     /// follows.
     pub fn send(&mut self, now: Instant, id: ConnId, bytes: &[u8]) -> usize {
         let done = self.call(now, id, |conn, cx| conn.send(cx, bytes)).unwrap_or(0);
-        if done < bytes.len() && self.pool.n_free() == 0 {
+        if done < bytes.len() && self.pool.n_sendable() == 0 {
             self.note_starved(id);
         }
         done
@@ -230,7 +230,7 @@ impl Stack {
 
     /// Lets connections that the pool cut short go on, as far as it has room: one per free chunk.
     pub(super) fn feed_starved(&mut self) {
-        let mut room = self.pool.n_free();
+        let mut room = self.pool.n_sendable();
         while room > 0
             && let Some(id) = self.starved.pop_front()
         {

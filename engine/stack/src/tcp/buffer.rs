@@ -53,6 +53,12 @@ impl Pool {
         self.chunks.len() as u32 - self.n_used
     }
 
+    /// Free chunks that a send may take. An eighth of the pool is kept for reception: two ends with
+    /// nothing free but what they want to send would wait for each other for ever.
+    pub fn n_sendable(&self) -> u32 {
+        self.n_free().saturating_sub(self.chunks.len() as u32 / 8)
+    }
+
     fn take(&mut self) -> Option<u32> {
         let idx = self.free;
         let chunk = self.chunks.get_mut(idx as usize)?;
@@ -120,14 +126,17 @@ impl Queue {
         self.len == 0
     }
 
-    /// Appends as many of `bytes` as the pool has room for; returns how many.
-    pub fn append(&mut self, pool: &mut Pool, bytes: &[u8]) -> usize {
+    /// Appends as many of `bytes` as `n_chunks_max` chunks more, and the pool, have room for; returns
+    /// how many.
+    pub fn append(&mut self, pool: &mut Pool, bytes: &[u8], n_chunks_max: u32) -> usize {
+        let mut n_chunks = 0;
         let mut done = 0;
         if self.tail != NIL {
             done = pool.extend(self.tail, bytes);
         }
-        while done < bytes.len() {
+        while done < bytes.len() && n_chunks < n_chunks_max {
             let Some(idx) = pool.take() else { break };
+            n_chunks += 1;
             done += pool.extend(idx, &bytes[done..]);
             self.link(pool, idx);
         }
@@ -428,7 +437,7 @@ mod tests {
         let mut pool = Pool::new(3 * CHUNK_BYTES);
         let mut queue = Queue::new();
         let bytes: Vec<u8> = (0..4 * CHUNK_BYTES).map(|i| (i % 251) as u8).collect();
-        assert_eq!(queue.append(&mut pool, &bytes), 3 * CHUNK_BYTES);
+        assert_eq!(queue.append(&mut pool, &bytes, u32::MAX), 3 * CHUNK_BYTES);
         assert_eq!(pool.n_free(), 0);
         assert_eq!(queue.consume(&mut pool, 3000), 3000);
         assert_eq!(content(&queue, &pool), &bytes[3000..3 * CHUNK_BYTES]);
@@ -440,15 +449,27 @@ mod tests {
     }
 
     #[test]
+    fn an_eighth_of_the_pool_is_kept_for_reception() {
+        let mut pool = Pool::new(16 * CHUNK_BYTES);
+        let mut queue = Queue::new();
+        let bytes = [7; 17 * CHUNK_BYTES];
+        let n_max = pool.n_sendable();
+        assert_eq!(queue.append(&mut pool, &bytes, n_max), 14 * CHUNK_BYTES);
+        assert_eq!((pool.n_sendable(), pool.n_free()), (0, 2));
+        assert_eq!(queue.append(&mut pool, &bytes, u32::MAX), 2 * CHUNK_BYTES);
+        queue.clear(&mut pool);
+    }
+
+    #[test]
     fn splice_moves_bytes_without_new_chunks() {
         let mut pool = Pool::new(8 * CHUNK_BYTES);
         let (mut a, mut b) = (Queue::new(), Queue::new());
-        a.append(&mut pool, b"one");
-        b.append(&mut pool, b"two");
+        a.append(&mut pool, b"one", u32::MAX);
+        b.append(&mut pool, b"two", u32::MAX);
         a.splice(&mut pool, &mut b, u32::MAX);
         assert_eq!(content(&a, &pool), b"onetwo");
         assert_eq!((pool.n_used(), b.len()), (2, 0));
-        b.append(&mut pool, b"three");
+        b.append(&mut pool, b"three", u32::MAX);
         a.splice(&mut pool, &mut b, u32::MAX);
         a.clear(&mut pool);
         assert_eq!(pool.n_used(), 0);
@@ -459,14 +480,14 @@ mod tests {
         let mut pool = Pool::new(8 * CHUNK_BYTES);
         let (mut a, mut b) = (Queue::new(), Queue::new());
         let bytes: Vec<u8> = (0..3 * CHUNK_BYTES).map(|i| (i % 251) as u8).collect();
-        b.append(&mut pool, &bytes);
+        b.append(&mut pool, &bytes, u32::MAX);
         let chunk = CHUNK_BYTES as u32;
         for (max, moved) in [(chunk - 1, 0), (2 * chunk + 5, 2 * chunk), (chunk, chunk), (9, 0)] {
             assert_eq!(a.splice(&mut pool, &mut b, max), moved, "at most {max}");
         }
         assert_eq!(content(&a, &pool), bytes);
-        a.append(&mut pool, b"end");
-        b.append(&mut pool, b"new");
+        a.append(&mut pool, b"end", u32::MAX);
+        b.append(&mut pool, b"new", u32::MAX);
         assert_eq!((a.len(), content(&b, &pool)), (3 * chunk + 3, b"new".to_vec()));
         a.clear(&mut pool);
         b.clear(&mut pool);

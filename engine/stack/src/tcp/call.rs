@@ -26,7 +26,8 @@ impl Connection {
             return 0;
         }
         let fits = bytes.len().min(self.send_room(cx.config) as usize);
-        let done = self.snd.queue.append(cx.pool, &bytes[..fits]);
+        let n_chunks_max = cx.pool.n_sendable();
+        let done = self.snd.queue.append(cx.pool, &bytes[..fits], n_chunks_max);
         if done < fits {
             cx.stats.inc(Counter::BufferRefused);
         }

@@ -393,7 +393,7 @@ impl Connection {
         if seq != self.rcv.nxt {
             return self.keep_for_reassembly(cx, seq, payload);
         }
-        let stored = self.rcv.queue.append(cx.pool, payload) as u32;
+        let stored = self.rcv.queue.append(cx.pool, payload, u32::MAX) as u32;
         if stored == 0 {
             self.rcv.ack = true;
             return Break(Verdict::Drop(Counter::DropBuffer));

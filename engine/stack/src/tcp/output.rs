@@ -48,7 +48,10 @@ impl Connection {
     fn reset_segment(&mut self, cx: &mut Context<'_>) -> Outgoing {
         self.reset = false;
         cx.stats.inc(Counter::TcpRstOut);
-        self.segment(cx, Flags::RST | Flags::ACK, self.snd.max, 0)
+        // Behind a window that is closed, or was taken back, a RST would go unheard (RFC 5961).
+        let edge = self.snd.una + self.snd.wnd;
+        let seq = if self.snd.max.gt(edge) { edge } else { self.snd.max };
+        self.segment(cx, Flags::RST | Flags::ACK, seq, 0)
     }
 
     /// SYN or SYN-ACK, when it was not sent or its timer ran out.

@@ -141,7 +141,8 @@ impl Reply {
     }
 
     fn write_head<'h>(&self, buf: &'h mut [u8; HEAD_BYTES_MAX]) -> &'h [u8] {
-        let kind = if self.status == Status::Ok { "application/octet-stream" } else { "text/plain" };
+        let kind =
+            if self.status == Status::Ok { "application/octet-stream" } else { "text/plain" };
         let allow = match self.status {
             Status::MethodNotAllowed => "Allow: GET, HEAD\r\n",
             _ => "",

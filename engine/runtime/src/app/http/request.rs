@@ -157,9 +157,15 @@ mod tests {
             ("G\0T / HTTP/1.1\r\n\r\n", Status::BadRequest),
             ("\x16\x03\x01\x02", Status::BadRequest),
             ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", Status::BadRequest),
-            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", Status::MethodNotAllowed),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc",
+                Status::MethodNotAllowed,
+            ),
             ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n", Status::ContentTooLarge),
-            ("GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", Status::ContentTooLarge),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+                Status::ContentTooLarge,
+            ),
             ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", Status::VersionNotSupported),
             (long.as_str(), Status::HeadTooLarge),
             (&long[..MAX + 1], Status::HeadTooLarge),

@@ -1,0 +1,450 @@
+//! The load generator under its conductor: every phase of every mode, and every way in which
+//! connections fail. Whatever happens, what was opened is closed, failed or there, once.
+
+use crate::pair::{Bounds, Pair, SERVER};
+use barewire_api::config::{CloseWith, LoadMode, LoadPlan};
+use barewire_api::control::Frames;
+use barewire_api::failure::Failure;
+use barewire_api::plan::TuplePlan;
+use barewire_api::report::{LoadPart, LoadPhase, LoadReport};
+use barewire_api::unit::{Count, Rate, Span};
+use barewire_engine::app::{App, Io};
+use barewire_engine::load::{Conductor, Load};
+use barewire_engine::worker::Desk;
+use barewire_stack::stack::Event;
+use barewire_stack::stats::Counter;
+use barewire_stack::tcp::{Events, TcpConfig};
+use barewire_stack::time::Duration;
+use std::collections::HashSet;
+
+/// The workers' clients and servers, two and two.
+struct Test {
+    pairs: Vec<Pair>,
+    conductor: Conductor,
+}
+
+impl Test {
+    /// Begins a test from the addresses of `source`, one worker on each pair.
+    fn begin(mut pairs: Vec<Pair>, plan: &LoadPlan, source: &str, ports: &str) -> Self {
+        let (source, ports) = (source.parse().unwrap(), ports.parse().unwrap());
+        let tuples = TuplePlan::new(&[source], ports, &plan.dst);
+        let n = pairs.len();
+        for (worker, pair) in pairs.iter_mut().enumerate() {
+            pair.on_client(|desk| {
+                let load = Load::new(plan, tuples.clone(), worker, n, desk.now);
+                desk.apps.load = Some(Box::new(load));
+            });
+        }
+        let conductor = Conductor::new(plan.clone(), n, pairs[0].now);
+        Test { pairs, conductor }
+    }
+
+    /// One step of every pair, under the conductor's eyes.
+    fn step(&mut self) {
+        for pair in &mut self.pairs {
+            pair.step();
+        }
+        let now = self.pairs.iter().map(|pair| pair.now).max().unwrap();
+        for pair in &mut self.pairs {
+            pair.now = now;
+        }
+        let workers: Vec<_> = self
+            .pairs
+            .iter_mut()
+            .map(|pair| pair.on_client(|desk| load(desk).progress()))
+            .collect();
+        for worker in &workers {
+            assert!(worker.established <= worker.open(), "{worker:?}");
+        }
+        if let Some(phase) = self.conductor.on_progress(now, &workers, 0) {
+            for pair in &mut self.pairs {
+                pair.on_client(|desk| load(desk).enter(phase));
+            }
+        }
+    }
+
+    fn until_phase(&mut self, phase: LoadPhase) {
+        while self.conductor.phase() != phase {
+            assert!(!self.conductor.is_done(), "the test is over before {phase}");
+            self.step();
+        }
+    }
+
+    /// Goes on to the end, holds everything to its sums, and returns the report.
+    fn report(&mut self) -> LoadReport {
+        while !self.conductor.is_done() {
+            self.step();
+        }
+        let parts: Vec<LoadPart> =
+            self.pairs.iter_mut().map(|pair| pair.on_client(|desk| load(desk).part())).collect();
+        let report = self.conductor.report(&parts, Frames::default());
+        assert!(report.adds_up(), "{report:?}");
+        assert_eq!(report.open, 0);
+        assert_eq!(report.request.count, report.responses);
+        assert_eq!(report.requests, report.responses + report.request.lost);
+        let established = self.pairs.iter_mut().map(|pair| pair.stat(Counter::ConnsEstablished)[0]);
+        assert_eq!(report.connect.count, established.sum::<u64>());
+        assert_eq!(report.opened, report.connect.count + report.connect.lost);
+        report
+    }
+
+    fn finish(self) {
+        for pair in self.pairs {
+            pair.finish();
+        }
+    }
+}
+
+fn load<'a>(desk: &'a mut Desk<'_>) -> &'a mut Load {
+    desk.apps.load.as_mut().unwrap()
+}
+
+fn plan(mode: LoadMode, connections: u64) -> LoadPlan {
+    LoadPlan {
+        mode,
+        dst: vec![SERVER],
+        connections: Count(connections),
+        duration: Span::from_millis(50),
+        ..LoadPlan::default()
+    }
+}
+
+fn failures(report: &LoadReport) -> Vec<(Failure, u64)> {
+    report.failures.iter().map(|(&failure, &n)| (failure, n)).collect()
+}
+
+#[test]
+fn ten_thousand_are_held_and_each_exchanges_what_is_its_own() {
+    let plan = LoadPlan { exchanges: 2, ..plan(LoadMode::Hold, 10_001) };
+    let pairs = vec![Pair::new("echo"), Pair::new("echo")];
+    let mut test = Test::begin(pairs, &plan, "10.1.0.0/28", "1024-2047");
+    test.until_phase(LoadPhase::Hold);
+    let mut tuples = HashSet::new();
+    for pair in &mut test.pairs {
+        pair.on_client(|desk| {
+            let infos = (0..desk.stack.n_slots()).filter_map(|slot| desk.stack.conn_info(slot));
+            tuples.extend(infos.map(|info| (info.local, info.remote)));
+        });
+        let [client, server] = pair.stat(Counter::ConnsOpen);
+        assert!(client == server && (5_000..=5_001).contains(&client));
+    }
+    assert_eq!(tuples.len(), 10_001, "no tuple is used twice");
+
+    let report = test.report();
+    assert_eq!((report.opened, report.closed, report.failed), (10_001, 10_001, 0));
+    assert_eq!((report.requests, report.responses), (20_002, 20_002));
+    assert_eq!((report.bytes_sent, report.bytes_received), (20_002 * 64, 20_002 * 64));
+    assert_eq!(report.peak_open, 10_001);
+    let counts: Vec<_> = report.phases.iter().map(|phase| (phase.phase, phase.count)).collect();
+    assert_eq!(
+        counts,
+        [
+            (LoadPhase::Ramp, 10_001),
+            (LoadPhase::Hold, 0),
+            (LoadPhase::Exchange, 20_002),
+            (LoadPhase::Close, 10_001)
+        ]
+    );
+    assert!(report.phase(LoadPhase::Hold).unwrap().duration_ns >= 50_000_000);
+    for pair in &mut test.pairs {
+        assert_eq!(pair.stat(Counter::TcpRetransmitted), [0, 0]);
+    }
+    test.finish();
+}
+
+#[test]
+fn a_ramp_is_even_and_outstanding_handshakes_are_bounded() {
+    let ramp = Span::from_millis(400);
+    let plan = LoadPlan { ramp, outstanding_max: 3, ..plan(LoadMode::Hold, 400) };
+    let mut test = Test::begin(vec![Pair::new("echo")], &plan, "10.1.0.1/32", "1024-2047");
+    while test.pairs[0].now.as_millis() < 200 {
+        test.step();
+        let progress = test.pairs[0].on_client(|desk| load(desk).progress());
+        assert!(progress.open() - progress.established <= 3);
+    }
+    let opened = test.pairs[0].on_client(|desk| load(desk).progress().opened);
+    assert!((195..=205).contains(&opened), "{opened} at half-time");
+    let report = test.report();
+    let took = report.phase(LoadPhase::Ramp).unwrap().duration_ns / 1_000_000;
+    assert!((395..=405).contains(&took), "{took} ms");
+    assert_eq!(report.closed, 400);
+    test.finish();
+}
+
+#[test]
+fn requests_larger_than_every_buffer_come_back_whole() {
+    let tcp =
+        TcpConfig { window_bytes_max: 16 << 10, send_bytes_max: 8 << 10, ..TcpConfig::default() };
+    let pair = Pair::with(Some("echo"), &tcp, &Bounds::default());
+    let plan = LoadPlan { request_bytes: 300_000, exchanges: 2, ..plan(LoadMode::Hold, 20) };
+    let mut test = Test::begin(vec![pair], &plan, "10.1.0.1/32", "1024-2047");
+    let report = test.report();
+    assert_eq!((report.closed, report.failed, report.responses), (20, 0, 40));
+    assert_eq!((report.bytes_sent, report.bytes_received), (12_000_000, 12_000_000));
+    test.finish();
+}
+
+#[test]
+fn rr_keeps_requests_going_until_its_time_is_over() {
+    for outstanding_max in [1024, 7] {
+        let plan = LoadPlan { outstanding_max, ..plan(LoadMode::RequestResponse, 50) };
+        let mut test = Test::begin(vec![Pair::new("echo")], &plan, "10.1.0.1/32", "1024-2047");
+        let report = test.report();
+        assert_eq!((report.opened, report.closed, report.failed), (50, 50, 0));
+        let run = report.phase(LoadPhase::Run).unwrap();
+        assert!((50_000_000..51_000_000).contains(&run.duration_ns));
+        // A round trip takes four turns of 20 us: nobody waits longer than the flights make him.
+        let expected = u64::from(outstanding_max.min(50)) * 50_000 / 80;
+        let found = run.count;
+        assert!((expected * 8 / 10..=expected * 2).contains(&found), "{found} and not {expected}");
+        test.finish();
+    }
+}
+
+#[test]
+fn rr_replaces_what_the_server_closes() {
+    let plan = LoadPlan { request_bytes: 10, ..plan(LoadMode::RequestResponse, 20) };
+    // Every request of ten bytes makes the server close without an answer.
+    let pair = Pair::new("close-after:10");
+    let mut test = Test::begin(vec![pair], &plan, "10.1.0.0/24", "1024-2047");
+    let report = test.report();
+    assert!(report.opened > 200, "{}", report.opened);
+    assert_eq!(failures(&report), [(Failure::ClosedEarly, report.requests)]);
+    test.finish();
+}
+
+#[test]
+fn cps_opens_exchanges_and_closes_thousands() {
+    for close in [CloseWith::Fin, CloseWith::Rst] {
+        let duration = Span::from_secs(1);
+        let rate = Some(Rate(5_000));
+        let plan = LoadPlan { close, duration, rate, ..plan(LoadMode::ConnectionsPerSecond, 64) };
+        let mut test = Test::begin(vec![Pair::new("echo")], &plan, "10.1.0.0/28", "1024-2047");
+        let report = test.report();
+        assert!((4_990..=5_060).contains(&report.opened), "{} opened", report.opened);
+        assert_eq!((report.closed, report.responses), (report.opened, report.opened));
+        let resting = test.pairs[0].stat(Counter::ConnsTimeWait)[0];
+        assert_eq!(resting, if close == CloseWith::Fin { report.opened } else { 0 });
+        test.finish();
+    }
+}
+
+#[test]
+fn cps_passes_over_tuples_that_rest_and_says_when_all_do() {
+    let plan = plan(LoadMode::ConnectionsPerSecond, 8);
+    let tcp = TcpConfig { time_wait: Duration::from_millis(2), ..TcpConfig::default() };
+    let pair = Pair::with(Some("echo"), &tcp, &Bounds::default());
+    let mut test = Test::begin(vec![pair], &plan, "10.1.0.1/32", "1024-1123");
+    let report = test.report();
+    // A hundred tuples, each back after about 2.1 ms: two thousand in 50 ms, and then pauses.
+    assert!(report.closed > 400, "{}", report.closed);
+    assert!(report.failures.keys().all(|&failure| failure == Failure::NoPort));
+    test.finish();
+
+    let pair = Pair::new("echo");
+    let mut test = Test::begin(vec![pair], &plan, "10.1.0.1/32", "1024-1123");
+    let report = test.report();
+    assert_eq!(report.closed, 100);
+    let [(Failure::NoPort, n)] = failures(&report)[..] else { panic!("{report:?}") };
+    assert!((3..=7).contains(&n), "one in 10 ms, not {n}");
+    test.finish();
+}
+
+#[test]
+fn a_hold_after_a_hold_finds_the_free_tuples() {
+    let plan = plan(LoadMode::Hold, 500);
+    let mut test = Test::begin(vec![Pair::new("echo")], &plan, "10.1.0.1/32", "1024-2023");
+    assert_eq!(test.report().closed, 500);
+    let mut test = Test::begin(test.pairs, &plan, "10.1.0.1/32", "1024-2023");
+    let second = {
+        while !test.conductor.is_done() {
+            test.step();
+        }
+        test.pairs[0].on_client(|desk| load(desk).part())
+    };
+    assert_eq!((second.closed, second.failed()), (500, 0));
+    let mut test = Test::begin(test.pairs, &plan, "10.1.0.1/32", "1024-2023");
+    while !test.conductor.is_done() {
+        test.step();
+    }
+    let third = test.pairs[0].on_client(|desk| load(desk).part());
+    assert_eq!(third.failures.get(&Failure::NoPort), Some(&500), "all thousand rest");
+    test.finish();
+}
+
+#[test]
+fn http_responses_are_counted_whole() {
+    let protocol = "http:/bytes/5000".parse().unwrap();
+    for mode in [LoadMode::Hold, LoadMode::RequestResponse, LoadMode::ConnectionsPerSecond] {
+        let plan = LoadPlan { protocol: "http:/bytes/5000".parse().unwrap(), ..plan(mode, 30) };
+        assert_eq!(plan.protocol, protocol);
+        let mut test = Test::begin(vec![Pair::new("http")], &plan, "10.1.0.0/24", "1024-2047");
+        let report = test.report();
+        assert_eq!(report.failed, 0, "{mode}: {report:?}");
+        assert!(report.responses >= 30 && report.responses == report.requests);
+        assert!(report.bytes_received > 5_000 * report.responses);
+        test.finish();
+    }
+    let plan = LoadPlan { protocol: "http:/no".parse().unwrap(), ..plan(LoadMode::Hold, 30) };
+    let mut test = Test::begin(vec![Pair::new("http")], &plan, "10.1.0.0/24", "1024-2047");
+    assert_eq!(failures(&test.report()), [(Failure::WrongResponse, 30)]);
+    test.finish();
+}
+
+#[test]
+fn a_refused_port_fails_every_open_at_once() {
+    for mode in [LoadMode::Hold, LoadMode::RequestResponse] {
+        let pair = Pair::with(None, &TcpConfig::default(), &Bounds::default());
+        let plan = LoadPlan { duration: Span::from_secs(3600), ..plan(mode, 100) };
+        let mut test = Test::begin(vec![pair], &plan, "10.1.0.0/24", "1024-2047");
+        let report = test.report();
+        assert_eq!(failures(&report), [(Failure::Refused, 100)]);
+        assert_eq!(report.connect.lost, 100);
+        assert!(test.pairs[0].now.as_millis() < 100, "an hour of nothing is not held");
+        test.finish();
+    }
+}
+
+#[test]
+fn the_connection_limit_fails_the_rest_of_the_ramp() {
+    let bounds = Bounds { connections_max: 60, ..Bounds::default() };
+    let pair = Pair::with(Some("echo"), &TcpConfig::default(), &bounds);
+    let plan = plan(LoadMode::Hold, 100);
+    let mut test = Test::begin(vec![pair], &plan, "10.1.0.0/24", "1024-2047");
+    let report = test.report();
+    assert_eq!((report.opened, report.closed), (100, 60));
+    assert_eq!(failures(&report), [(Failure::ConnectionsMax, 40)]);
+    test.finish();
+}
+
+#[test]
+fn a_peer_that_never_answers_times_out_step_by_step() {
+    let timeout = Span::from_millis(300);
+    let plan = LoadPlan { timeout, outstanding_max: 10, ..plan(LoadMode::Hold, 25) };
+
+    // No answer to the SYN: three rounds of ten at most.
+    let mut pair = Pair::new("echo");
+    pair.mute = true;
+    let mut test = Test::begin(vec![pair], &plan, "10.1.0.0/24", "1024-2047");
+    let report = test.report();
+    assert_eq!(failures(&report), [(Failure::ConnectTimedOut, 25)]);
+    let took = report.phase(LoadPhase::Ramp).unwrap().duration_ns / 1_000_000;
+    assert!((900..920).contains(&took), "{took} ms");
+    test.finish();
+
+    // No response.
+    let mut test = Test::begin(vec![Pair::new("discard")], &plan, "10.1.0.0/24", "1024-2047");
+    let report = test.report();
+    assert_eq!(failures(&report), [(Failure::ResponseTimedOut, 25)]);
+    assert_eq!((report.requests, report.request.lost), (25, 25));
+    test.finish();
+}
+
+/// Answers as an echo does, and keeps its side open for ever.
+#[derive(Debug)]
+struct Stubborn;
+
+impl App for Stubborn {
+    fn on_event(&mut self, io: &mut Io<'_>, event: &Event) {
+        io.echo(event.id);
+    }
+}
+
+/// Answers every request with the bytes that the request before it had.
+#[derive(Debug, Default)]
+struct Crossed {
+    before: Vec<u8>,
+}
+
+impl App for Crossed {
+    fn on_event(&mut self, io: &mut Io<'_>, event: &Event) {
+        let bytes = io.peek(event.id).to_vec();
+        io.discard(event.id, bytes.len());
+        if !bytes.is_empty() {
+            let answer = std::mem::replace(&mut self.before, bytes);
+            io.send(event.id, &answer);
+        }
+        if event.events.contains(Events::FINISHED) {
+            io.close(event.id);
+        }
+    }
+}
+
+#[test]
+fn a_close_that_the_peer_does_not_finish_times_out() {
+    let timeout = Span::from_millis(300);
+    let plan = LoadPlan { timeout, ..plan(LoadMode::Hold, 25) };
+    let app = Box::new(Stubborn);
+    let pair = Pair::of(Some(app), &TcpConfig::default(), &Bounds::default());
+    let mut test = Test::begin(vec![pair], &plan, "10.1.0.0/24", "1024-2047");
+    let report = test.report();
+    assert_eq!(failures(&report), [(Failure::CloseTimedOut, 25)]);
+    assert_eq!(report.responses, 25);
+    test.finish();
+}
+
+#[test]
+fn bytes_of_another_stream_are_no_answer() {
+    let plan = LoadPlan { timeout: Span::from_millis(300), ..plan(LoadMode::Hold, 25) };
+    let app = Box::new(Crossed { before: Vec::new() });
+    let pair = Pair::of(Some(app), &TcpConfig::default(), &Bounds::default());
+    let mut test = Test::begin(vec![pair], &plan, "10.1.0.0/24", "1024-2047");
+    let report = test.report();
+    let crossed = [(Failure::ResponseTimedOut, 1), (Failure::WrongResponse, 24)];
+    assert_eq!(failures(&report), crossed, "the first gets nothing, the others the wrong thing");
+    test.finish();
+
+    // A server that talks first is none either.
+    let pair = Pair::new("small-writes:1x5");
+    let mut test = Test::begin(vec![pair], &plan, "10.1.0.0/24", "1024-2047");
+    assert_eq!(failures(&test.report()), [(Failure::WrongResponse, 25)]);
+    test.finish();
+}
+
+#[test]
+fn connections_that_the_peer_ends_while_held_are_failures() {
+    let pair = Pair::new("echo");
+    let plan = LoadPlan { duration: Span::from_secs(1), ..plan(LoadMode::Hold, 40) };
+    let mut test = Test::begin(vec![pair], &plan, "10.1.0.0/24", "1024-2047");
+    test.until_phase(LoadPhase::Hold);
+    test.pairs[0].on_server(|desk| {
+        for slot in 0..30 {
+            let id = desk.stack.conn_info(slot).unwrap().id;
+            if slot < 20 {
+                desk.stack.abort(desk.now, id);
+            } else {
+                desk.stack.close(desk.now, id);
+            }
+        }
+    });
+    let report = test.report();
+    assert_eq!(failures(&report), [(Failure::Reset, 20), (Failure::ClosedEarly, 10)]);
+    assert_eq!((report.closed, report.responses), (10, 10));
+    test.finish();
+}
+
+#[test]
+fn a_stop_closes_what_is_open_in_every_mode() {
+    for (mode, phase) in [
+        (LoadMode::Hold, LoadPhase::Ramp),
+        (LoadMode::Hold, LoadPhase::Hold),
+        (LoadMode::Hold, LoadPhase::Exchange),
+        (LoadMode::RequestResponse, LoadPhase::Run),
+        (LoadMode::ConnectionsPerSecond, LoadPhase::Run),
+    ] {
+        let plan = LoadPlan { exchanges: 1000, outstanding_max: 50, ..plan(mode, 300) };
+        let mut test = Test::begin(vec![Pair::new("echo")], &plan, "10.1.0.0/24", "1024-2047");
+        test.until_phase(phase);
+        for _ in 0..5 {
+            test.step();
+        }
+        assert_eq!(test.conductor.phase(), phase);
+        test.conductor.stop();
+        test.step();
+        assert_eq!(test.conductor.phase(), LoadPhase::Close);
+        let report = test.report();
+        assert!(report.interrupted);
+        assert_eq!((report.failed, report.closed), (0, report.opened), "{mode} in {phase}");
+        test.finish();
+    }
+}
