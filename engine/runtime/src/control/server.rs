@@ -7,6 +7,7 @@ use super::hand::Wait;
 use super::load::Test;
 use super::neighbors::Neighbors;
 use super::request::Reply;
+use super::socket::Stranger;
 use super::{Calls, ControlSocket, stopping};
 use crate::engine::{Crew, Ending, Site, Statistics, Steering};
 use crate::sys::poll::{Interest, poll};
@@ -14,8 +15,10 @@ use barewire_api::config::{AppSpec, Ownership};
 use barewire_api::control::{
     ErrorCode, PROTOCOL_VERSION, REQUEST_BYTES_MAX, Request, Response, from_line, to_line,
 };
+use std::collections::VecDeque;
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
@@ -26,6 +29,10 @@ const CLIENTS_MAX: usize = 16;
 
 /// Connections taken from the listener in one round.
 const ACCEPTS_MAX: usize = 64;
+
+/// Refused clients that are held for a moment: one that is hung up on while it still sends may not
+/// read why.
+const REFUSED_MAX: usize = 16;
 
 /// Calls of this process taken in one round, and answers that may be outstanding.
 const CALLS_MAX: usize = 16;
@@ -70,6 +77,7 @@ pub(crate) struct Server {
     calls: Calls,
     clients: Vec<(u64, Client)>,
     next_client: u64,
+    refused: VecDeque<(Instant, UnixStream)>,
     waits: Vec<(Asker, Wait)>,
     neighbors: Neighbors,
     looked_at: Instant,
@@ -102,6 +110,7 @@ impl Server {
             calls,
             clients: Vec::new(),
             next_client: 0,
+            refused: VecDeque::new(),
             waits: Vec::new(),
             looked_at: now,
             broken: None,
@@ -129,6 +138,7 @@ impl Server {
         self.serve_clients(now);
         if now.duration_since(self.looked_at) >= LOOK {
             self.looked_at = now;
+            self.refused.retain(|(since, _)| now.duration_since(*since) < LOOK);
             self.look();
         }
         self.is_stopping |= self.calls.signals.stop.load(Ordering::Acquire);
@@ -173,22 +183,19 @@ impl Server {
 
     fn accept(&mut self, now: Instant) {
         for _ in 0..ACCEPTS_MAX {
-            let refusal =
-                |message: String| to_line(&Response::Error { code: ErrorCode::Busy, message });
-            // A refused client gets one short line into an empty socket buffer, or nothing.
             match self.socket.accept() {
                 None => return,
-                Some(Err(mut stranger)) => {
-                    warn!("refused a control client of user {}", stranger.uid);
-                    let line = refusal("only the user that runs the engine may control it".into());
-                    let _ = stranger.stream.write(line.as_bytes());
+                Some(Err(Stranger { stream, uid })) => {
+                    warn!("refused a control client of user {uid}");
+                    let why = "only the user that runs the engine, or root, may control it";
+                    self.refuse(stream, why.to_owned(), now);
                 }
-                Some(Ok(mut stream)) if self.clients.len() >= CLIENTS_MAX => {
-                    let line = refusal(format!(
+                Some(Ok(stream)) if self.clients.len() >= CLIENTS_MAX => {
+                    let why = format!(
                         "expected at most {CLIENTS_MAX} clients at a time, and they are there: \
                          close one, or come back later"
-                    ));
-                    let _ = stream.write(line.as_bytes());
+                    );
+                    self.refuse(stream, why, now);
                 }
                 Some(Ok(stream)) => match Client::new(stream, now) {
                     Ok(client) => {
@@ -198,6 +205,17 @@ impl Server {
                     Err(error) => warn!("lost a control client: {error}"),
                 },
             }
+        }
+    }
+
+    /// Says why, in one short line into an empty socket buffer, which takes it at once.
+    fn refuse(&mut self, mut stream: UnixStream, message: String, now: Instant) {
+        let line = to_line(&Response::Error { code: ErrorCode::Busy, message });
+        if stream.write_all(line.as_bytes()).is_ok() {
+            self.refused.push_back((now, stream));
+        }
+        if self.refused.len() > REFUSED_MAX {
+            self.refused.pop_front();
         }
     }
 
