@@ -89,7 +89,7 @@ impl Conductor {
     }
 
     /// How every worker stands, and the resident memory of this process. Returns the phase that all
-    /// of them are to enter, when it is time for that.
+    /// of them are to enter, as long as one is not in it: an order that got lost is given again.
     pub fn on_progress(
         &mut self,
         now: Instant,
@@ -102,7 +102,14 @@ impl Conductor {
             self.peak_open = self.now.established;
             self.bytes_resident_at_peak = bytes_resident;
         }
-        let over_at = self.over_at(now, workers)?;
+        if let Some(over_at) = self.over_at(now, workers) {
+            self.leave_phase(now, over_at);
+        }
+        workers.iter().any(|worker| worker.phase != self.phase).then_some(self.phase)
+    }
+
+    /// The phase was over at `over_at`; the next one begins now.
+    fn leave_phase(&mut self, now: Instant, over_at: Instant) {
         self.phases.push(PhaseReport {
             phase: self.phase,
             duration_ns: over_at.since(self.entered_at).as_nanos(),
@@ -114,7 +121,6 @@ impl Conductor {
         if self.is_done() {
             self.ended_at = Some(over_at);
         }
-        Some(self.phase)
     }
 
     /// When the phase was over, if it is.
@@ -262,14 +268,14 @@ mod tests {
         assert_eq!(conductor.on_progress(at(1100), &hold, 1), None);
         assert_eq!(conductor.on_progress(at(1120), &hold, 1), Some(LoadPhase::Exchange));
         // What a worker had completed before it entered the phase does not count.
-        assert_eq!(conductor.on_progress(at(1121), &both, 1), None);
+        assert_eq!(conductor.on_progress(at(1121), &both, 1), Some(LoadPhase::Exchange));
         let mut exchange = [worker(LoadPhase::Exchange, 5, Some(1130)); 2];
         exchange[0].responses = 5;
         assert_eq!(conductor.on_progress(at(1140), &exchange, 1), Some(LoadPhase::Close));
         let mut close = [Progress { closed: 5, ..worker(LoadPhase::Close, 5, Some(1150)) }; 2];
         close.iter_mut().for_each(|worker| worker.established = 0);
         assert_eq!(conductor.on_progress(at(1160), &close, 1), Some(LoadPhase::Done));
-        assert_eq!(conductor.on_progress(at(1170), &close, 1), None);
+        assert!(conductor.is_done());
 
         let report = conductor.report(&[], Frames::default());
         let took = |phase| report.phase(phase).map(|p| (p.duration_ns / 1_000_000, p.count));

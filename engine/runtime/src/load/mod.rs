@@ -66,6 +66,8 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(10);
 pub struct Load {
     plan: LoadPlan,
     timeout: Duration,
+    /// What tells this test's connections from those of an earlier one.
+    run: u32,
     /// This worker's part of the plan's connections.
     n_connections: u64,
     tuples: Tuples,
@@ -106,9 +108,9 @@ impl Load {
             // Reserved whole, so that growing never stalls a turn; a page counts when it is used.
             LoadMode::Hold | LoadMode::RequestResponse => n_connections as usize,
         };
-        let phase = conductor::first_phase(plan.mode);
         let mut load = Load {
             timeout: Duration::from_nanos(plan.timeout.as_nanos()),
+            run: Mark::run_at(now.as_nanos()),
             n_connections,
             tuples,
             schedule: Schedule::new(rate, now),
@@ -118,15 +120,18 @@ impl Load {
             to_visit: 0,
             to_open: 0,
             paused_until: now,
-            recorder: Recorder::new(phase),
+            recorder: Recorder::new(),
             plan: plan.clone(),
         };
-        load.enter(phase);
+        load.enter(conductor::first_phase(plan.mode));
         load
     }
 
-    /// Enters a phase, as the conductor says.
+    /// Enters a phase, as the conductor says; to be told twice makes no difference.
     pub fn enter(&mut self, phase: LoadPhase) {
+        if phase == self.phase() {
+            return;
+        }
         self.recorder.enter(phase);
         match phase {
             LoadPhase::Ramp => self.to_open = self.n_connections,
@@ -181,7 +186,8 @@ impl Load {
                 self.recorder.opened();
                 let dst = self.traffic.destination(tuple.remote);
                 let flight = self.flights.begin(id, now);
-                io.set_word(id, Mark { stage: Stage::Opening, dst, flight }.to_word());
+                let mark = Mark { stage: Stage::Opening, dst, flight, run: self.run };
+                io.set_word(id, mark.to_word());
                 return true;
             }
             Err(ConnectError::InUse) => {
@@ -421,6 +427,12 @@ impl App for Load {
         let (id, events) = (event.id, event.events);
         let mark = Mark::from_word(event.word);
         if mark.stage == Stage::Over {
+            return;
+        }
+        if mark.run != self.run {
+            // Left over from a test that was given up.
+            io.set_word(id, Mark::OVER.to_word());
+            io.abort(id);
             return;
         }
         if mark.stage == Stage::Opening && events.contains(Events::OPENED) {

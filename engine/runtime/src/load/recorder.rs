@@ -47,9 +47,9 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    pub(super) fn new(phase: LoadPhase) -> Self {
+    pub(super) fn new() -> Self {
         let progress = Progress {
-            phase,
+            phase: LoadPhase::Idle,
             complete: None,
             opened: 0,
             established: 0,
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_counted_under_its_name() {
-        let mut recorder = Recorder::new(LoadPhase::Ramp);
+        let mut recorder = Recorder::new();
         for &failure in Failure::ALL {
             recorder.refused(failure);
         }

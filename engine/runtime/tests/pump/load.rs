@@ -424,6 +424,30 @@ fn connections_that_the_peer_ends_while_held_are_failures() {
 }
 
 #[test]
+fn a_test_that_was_given_up_does_not_disturb_the_next() {
+    let plan = plan(LoadMode::Hold, 100);
+    let mut test = Test::begin(vec![Pair::new("echo")], &plan, "10.1.0.1/32", "1024-2023");
+    test.until_phase(LoadPhase::Hold);
+    let again = LoadPlan { outstanding_max: 5, ..plan };
+    let mut test = Test::begin(test.pairs, &again, "10.1.0.2/32", "1024-2023");
+    test.until_phase(LoadPhase::Hold);
+    // The old connections say something: nobody counts them any more.
+    test.pairs[0].on_server(|desk| {
+        for slot in 0..100 {
+            let id = desk.stack.conn_info(slot).unwrap().id;
+            desk.stack.send(desk.now, id, b"hello");
+        }
+    });
+    while !test.conductor.is_done() {
+        test.step();
+    }
+    let part = test.pairs[0].on_client(|desk| load(desk).part());
+    assert_eq!((part.opened, part.closed, part.responses), (100, 100, 100));
+    assert_eq!(test.pairs[0].stat(Counter::ConnsAborted)[0], 100);
+    test.finish();
+}
+
+#[test]
 fn a_stop_closes_what_is_open_in_every_mode() {
     for (mode, phase) in [
         (LoadMode::Hold, LoadPhase::Ramp),
