@@ -1,2 +1,32 @@
-//! Placeholder.
-fn main() {}
+//! Programs that measure barewire, one file each. They print what they measured and how; they assert
+//! sums, never speeds.
+
+mod memory;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Measure barewire.
+#[derive(Parser, Debug)]
+#[command(name = "barewire-bench", version)]
+struct Line {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// A load test between two engines in this process, over a wire in memory; needs no root
+    Memory(memory::Options),
+}
+
+fn main() -> ExitCode {
+    let Line { command: Command::Memory(options) } = Line::parse();
+    match memory::run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("barewire-bench: {failure}");
+            ExitCode::from(failure.status())
+        }
+    }
+}
