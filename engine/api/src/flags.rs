@@ -30,6 +30,10 @@ pub struct DaemonLine {
     #[arg(long)]
     pub check: bool,
 
+    /// Write every frame, cut to 256 bytes, to this pcapng file, until it has 1 GiB
+    #[arg(long, value_name = "FILE")]
+    pub capture: Option<PathBuf>,
+
     /// Stop when the standard input ends, and so when the process that holds it is gone
     #[arg(long)]
     pub stop_on_eof: bool,

@@ -78,4 +78,4 @@ pub mod xdp;
 pub use app::App;
 pub use barewire_api::Config;
 pub use control::Control;
-pub use engine::{Ending, Engine, StartError};
+pub use engine::{Ending, Engine, EngineOptions, StartError};

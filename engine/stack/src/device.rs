@@ -68,6 +68,11 @@ impl Batch {
         BATCH_MAX - self.frames.len()
     }
 
+    /// The frames, oldest first.
+    pub fn frames(&self) -> &[Frame] {
+        &self.frames
+    }
+
     /// How many frames it holds.
     pub fn len(&self) -> usize {
         self.frames.len()
@@ -180,6 +185,7 @@ mod tests {
         for idx in 0..3 {
             batch.push(Frame::mint(idx, 0, 60));
         }
+        assert_eq!(batch.frames()[2].idx(), 2);
         let first: Vec<u32> = batch.drain(2).map(|f| f.idx()).collect();
         assert_eq!(first, [0, 1]);
         assert_eq!((batch.len(), batch.room()), (1, BATCH_MAX - 1));

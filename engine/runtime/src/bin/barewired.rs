@@ -3,14 +3,24 @@
 //! configuration is wrong, 3: this machine does not fit it.
 
 use barewire_api::flags::DaemonLine;
-use barewire_engine::engine::{Budget, Site};
+use barewire_engine::engine::{Budget, EngineOptions, Site};
+use barewire_engine::tap::CaptureOptions;
 use barewire_engine::{Config, Control, Engine, StartError};
 use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
+
+/// Limits of a capture: the headers of every frame, and no file that fills a disk.
+const CAPTURE: CaptureOptions = CaptureOptions {
+    path: PathBuf::new(),
+    snap_bytes: 256,
+    frames_max: u64::MAX,
+    bytes_max: 1 << 30,
+};
 
 fn main() -> ExitCode {
     let line = DaemonLine::parse();
@@ -32,7 +42,9 @@ fn run(line: &DaemonLine) -> Result<u8, StartError> {
     // Before the start, so that no signal finds an engine half made.
     let signals = Signals::new([SIGINT, SIGTERM])
         .map_err(|source| StartError::Os { what: "catch signals", source })?;
-    let engine = Engine::start(config)?;
+    let capture = line.capture.clone().map(|path| CaptureOptions { path, ..CAPTURE });
+    let options = EngineOptions { capture, ..EngineOptions::default() };
+    let engine = Engine::start_with(config, options)?;
     let watched = watch_signals(signals, engine.control().clone()).and_then(|()| {
         if line.stop_on_eof { watch_stdin(engine.control().clone()) } else { Ok(()) }
     });

@@ -182,3 +182,98 @@ impl Client {
 fn is_transient(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (Client, UnixStream, Instant) {
+        let (ours, theirs) = UnixStream::pair().expect("a socket pair");
+        let now = Instant::now();
+        (Client::new(ours, now).expect("a client"), theirs, now)
+    }
+
+    fn line(client: &mut Client, now: Instant) -> String {
+        match client.next_line(now) {
+            Line::Whole(line) => String::from_utf8(line).expect("text"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_request_waits_for_the_answer_to_the_one_before() {
+        let (mut client, mut theirs, now) = pair();
+        theirs.write_all(b"one\ntwo\nthr").expect("there is room");
+        client.on_ready(now);
+        assert_eq!(line(&mut client, now), "one");
+        assert_eq!(client.next_line(now), Line::None);
+        client.answer(&Response::Done, now);
+        assert!(client.has_line());
+        assert_eq!(line(&mut client, now), "two");
+        client.answer(&Response::Done, now);
+        assert_eq!(client.next_line(now), Line::None);
+        assert!(!client.is_over(now + STALL_MAX) && client.is_over(now + STALL_MAX * 2));
+    }
+
+    #[test]
+    fn what_was_sent_before_a_half_close_is_answered() {
+        let (mut client, mut theirs, now) = pair();
+        theirs.write_all(b"one\ntwo\n").expect("there is room");
+        theirs.shutdown(std::net::Shutdown::Write).expect("half-closes");
+        for expected in ["one", "two"] {
+            client.on_ready(now);
+            assert!(!client.is_over(now));
+            assert_eq!(line(&mut client, now), expected);
+            client.answer(&Response::Done, now);
+        }
+        client.on_ready(now);
+        assert!(client.is_over(now));
+        drop(client);
+        let mut text = String::new();
+        theirs.read_to_string(&mut text).expect("both answers");
+        assert_eq!(text, to_line(&Response::Done).repeat(2));
+    }
+
+    #[test]
+    fn the_longest_line_is_taken_and_a_longer_one_is_not() {
+        for (len, fits) in [(REQUEST_BYTES_MAX - 1, true), (REQUEST_BYTES_MAX, false)] {
+            let (mut client, mut theirs, now) = pair();
+            theirs.set_nonblocking(true).expect("can be");
+            let mut bytes = vec![b'x'; len];
+            bytes.push(b'\n');
+            let mut sent = 0;
+            let mut taken = client.next_line(now);
+            while taken == Line::None {
+                sent += theirs.write(&bytes[sent..]).unwrap_or(0);
+                client.on_ready(now);
+                taken = client.next_line(now);
+            }
+            assert!(client.input.capacity() <= 2 * (REQUEST_BYTES_MAX + READ_BYTES));
+            assert_eq!(matches!(taken, Line::Whole(line) if line.len() == len), fits, "{len}");
+        }
+    }
+
+    #[test]
+    fn silence_is_forgiven_only_while_we_owe_the_answer() {
+        let (mut client, mut theirs, now) = pair();
+        assert!(client.is_over(now + SILENCE_MAX * 2));
+        theirs.write_all(b"one\n").expect("there is room");
+        client.on_ready(now);
+        line(&mut client, now);
+        assert!(!client.is_over(now + SILENCE_MAX * 2));
+        drop(theirs);
+        client.on_ready(now);
+        assert!(client.is_over(now), "it hung up while it waited");
+    }
+
+    #[test]
+    fn an_answer_that_is_not_taken_ends_the_client() {
+        let (mut client, _theirs, now) = pair();
+        let message = "x".repeat(1 << 20);
+        let code = barewire_api::control::ErrorCode::Refused;
+        client.answer(&Response::Error { code, message }, now);
+        assert!(client.has_output() && !client.is_over(now + STALL_MAX));
+        assert_eq!(client.next_line(now), Line::None);
+        assert!(client.is_over(now + STALL_MAX * 2));
+    }
+}

@@ -110,17 +110,17 @@ pub(super) fn connect(
             ));
         }
         Some(port) => PortRange::new(port, port).expect("it is not 0"),
-        None => match server.site.config.interface.ownership {
+        None => match server.own.site.config.interface.ownership {
             Ownership::Owned => PortRange::UNRESERVED,
-            Ownership::Shared => server.site.config.interface.port_range,
+            Ownership::Shared => server.own.site.config.interface.port_range,
         },
     };
     let in_use = if src_port.is_some() { Failure::TupleInUse } else { Failure::NoPort };
-    let Some(port) = free_port(&server.crew, local, remote, ports)? else {
+    let Some(port) = free_port(&server.own.crew, local, remote, ports)? else {
         return Ok(Response::Failed { reason: in_use }.into());
     };
     let local = SocketAddrV4::new(local, port);
-    let opened = server.crew.ask(OPENER, move |desk| {
+    let opened = server.own.crew.ask(OPENER, move |desk| {
         let Desk { now, stack, apps, .. } = desk;
         apps.hand.connect(&mut Io::new(stack, *now, Apps::HAND), local, remote)
     })?;
@@ -208,7 +208,7 @@ fn on_hand<R: Send + 'static>(
 
 /// The address of connections that name none.
 fn first_address(server: &Server) -> Ipv4Addr {
-    let interface = &server.site.config.interface;
+    let interface = &server.own.site.config.interface;
     let of_prefix = || interface.prefixes.first().and_then(|prefix| prefix.host(0));
     let first = interface.addresses.first().map(|address| address.addr());
     first.or_else(of_prefix).expect("a checked configuration has an address or a prefix")

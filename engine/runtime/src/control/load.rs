@@ -5,6 +5,7 @@
 use super::request::Refusal;
 use super::server::Server;
 use super::status::{Moment, frames};
+use crate::engine::Budget;
 use crate::load::{Conductor, Load};
 use crate::sys::clock;
 use crate::sys::memory::resident_bytes;
@@ -36,7 +37,7 @@ impl Test {
 impl Server {
     /// Starts the test that the configuration names; the engine ends with it.
     pub(super) fn start_configured_load(&mut self) {
-        let Some(plan) = self.site.config.load.clone() else { return };
+        let Some(plan) = self.own.site.config.load.clone() else { return };
         if let Err(refusal) = self.start_load(plan) {
             self.give_up(format!("the load test did not start: {refusal}"));
         }
@@ -48,14 +49,16 @@ impl Server {
             let message = "a load test runs already: wait for its end, or stop it first";
             return Err(Refusal::new(ErrorCode::Busy, message));
         }
-        let (interface, tcp) = (&self.site.config.interface, &self.site.config.tcp);
+        let (interface, tcp) = (&self.own.site.config.interface, &self.own.site.config.tcp);
         plan.check(interface, tcp)?;
+        Budget::check_load(&plan)
+            .map_err(|error| Refusal::new(ErrorCode::Refused, error.to_string()))?;
         let tuples = plan.tuples(interface);
-        let n_workers = self.crew.len();
+        let n_workers = self.own.crew.len();
         let conductor = Conductor::new(plan.clone(), n_workers, clock::now());
         for worker in 0..n_workers {
             let (plan, tuples) = (plan.clone(), tuples.clone());
-            self.crew.ask(worker, move |desk| {
+            self.own.crew.ask(worker, move |desk| {
                 let load = Load::new(&plan, tuples, worker, n_workers, desk.now);
                 desk.apps.load = Some(Box::new(load));
             })?;
@@ -94,7 +97,7 @@ impl Server {
                     warn!("the load test goes on unwatched: {error}");
                 }
             }
-            Some(test) if !test.is_running() && self.site.config.load.is_some() => {
+            Some(test) if !test.is_running() && self.own.site.config.load.is_some() => {
                 self.is_stopping |= now.duration_since(test.shown_at) >= REPORT_TIME;
             }
             _ => {}
@@ -103,7 +106,7 @@ impl Server {
 
     fn conduct(&mut self) -> Result<(), MailboxError> {
         let shown =
-            self.crew.ask_all(|desk| desk.apps.load.as_ref().map(|load| load.progress()))?;
+            self.own.crew.ask_all(|desk| desk.apps.load.as_ref().map(|load| load.progress()))?;
         let workers: Vec<_> = shown.into_iter().flatten().collect();
         let bytes_resident = resident_bytes().unwrap_or_else(|error| {
             warn!("resident memory: {error}");
@@ -121,12 +124,12 @@ impl Server {
                 load.enter(phase);
             }
         };
-        self.crew.ask_all(enter).map(drop)
+        self.own.crew.ask_all(enter).map(drop)
     }
 
     /// Makes the report of the workers' parts, and then lets them go.
     fn report_load(&mut self) -> Result<(), MailboxError> {
-        let taken = self.crew.ask_all(|desk| {
+        let taken = self.own.crew.ask_all(|desk| {
             let part = desk.apps.load.as_ref().map(|load| load.part());
             (part.unwrap_or_default(), Moment::of(desk).ledger)
         })?;
@@ -135,12 +138,12 @@ impl Server {
             ledgers.iter().map(frames).fold(Frames::default(), |sum, one| sum.merged(&one));
         if let Some(test) = &mut self.test {
             let report = test.conductor.report(&parts, frames);
-            if self.site.config.load.is_some() {
+            if self.own.site.config.load.is_some() {
                 // Nobody may come to read it.
                 info!("load test: done\n{report}");
             }
             test.report = Some(report);
         }
-        self.crew.ask_all(|desk| desk.apps.load = None).map(drop)
+        self.own.crew.ask_all(|desk| desk.apps.load = None).map(drop)
     }
 }

@@ -17,7 +17,7 @@ mod server;
 mod socket;
 mod status;
 
-pub(crate) use server::Server;
+pub(crate) use server::{Belongings, Server};
 pub(crate) use socket::ControlSocket;
 pub use socket::SocketError;
 

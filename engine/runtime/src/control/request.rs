@@ -95,18 +95,20 @@ impl Server {
                 Ok(Response::Status(Box::new(status)).into())
             }
             Request::Conns { cursor, limit, filter } => {
-                let page = conns::page(&self.crew, &self.apps, cursor, limit, filter)?;
+                let page = conns::page(&self.own.crew, &self.own.apps, cursor, limit, filter)?;
                 Ok(Response::Conns(page).into())
             }
             Request::Connect { remote, local, src_port, timeout } => {
                 hand::connect(self, remote, local, src_port, deadline(now, timeout))
             }
-            Request::Send { id, payload } => hand::send(&self.crew, id, &payload).map(Reply::Now),
+            Request::Send { id, payload } => {
+                hand::send(&self.own.crew, id, &payload).map(Reply::Now)
+            }
             Request::Recv { id, bytes_min, timeout } => {
                 hand::recv(id, bytes_min, deadline(now, timeout))
             }
-            Request::Close { id } => hand::close(&self.crew, id).map(done),
-            Request::Abort { id } => hand::abort(&self.crew, id).map(done),
+            Request::Close { id } => hand::close(&self.own.crew, id).map(done),
+            Request::Abort { id } => hand::abort(&self.own.crew, id).map(done),
             Request::ListenAdd { listen } => self.add_listener(listen).map(done),
             Request::ListenRemove { port } => self.remove_listener(port).map(done),
             Request::LoadStart { plan } => self.start_load(plan).map(done),
@@ -125,7 +127,7 @@ impl Server {
             protocol: PROTOCOL_VERSION,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            page_fd: self.statistics.fd_number(),
+            page_fd: self.own.statistics.fd_number(),
         }
     }
 
@@ -134,34 +136,34 @@ impl Server {
             let message = "the engine accepts no more connections, as it was told to";
             return Err(Refusal::new(ErrorCode::Refused, message));
         }
-        self.site.check_listener(&listen)?;
-        let number = match app_number(&self.apps, &listen.app) {
+        self.own.site.check_listener(&listen)?;
+        let number = match app_number(&self.own.apps, &listen.app) {
             Some(number) => number,
             None => self.add_app(&listen)?,
         };
+        self.own.steering.add_listener(listen.at)?;
         let local = endpoint(listen.at);
-        self.crew.ask_all(move |desk| desk.stack.listen(local, number))?;
-        self.steering.add_listener(listen.at)?;
+        self.own.crew.ask_all(move |desk| desk.stack.listen(local, number))?;
         info!("listening on {listen}");
-        self.site.config.listen.push(listen);
+        self.own.site.config.listen.push(listen);
         Ok(())
     }
 
     /// Gives every worker an instance of the application.
     fn add_app(&mut self, listen: &Listen) -> Result<u16, Refusal> {
-        if self.apps.len() >= APPS_MAX {
+        if self.own.apps.len() >= APPS_MAX {
             let message = format!("{APPS_MAX} different applications have listened: start anew");
             return Err(Refusal::new(ErrorCode::Refused, message));
         }
-        self.apps.push(listen.app.clone());
-        let number = app_number(&self.apps, &listen.app).expect("it was just added");
-        let spec = listen.app.clone();
-        self.crew.ask_all(move |desk| desk.apps.set_listening(number, crate::app::make(&spec)))?;
+        self.own.apps.push(listen.app.clone());
+        let number = app_number(&self.own.apps, &listen.app).expect("it was just added");
+        let (spec, maker) = (listen.app.clone(), self.own.maker.clone());
+        self.own.crew.ask_all(move |desk| desk.apps.set_listening(number, maker.make(&spec)))?;
         Ok(number)
     }
 
     fn remove_listener(&mut self, at: ListenAddr) -> Result<(), Refusal> {
-        let listeners = &mut self.site.config.listen;
+        let listeners = &mut self.own.site.config.listen;
         let Some(idx) = listeners.iter().position(|listen| listen.at == at) else {
             let there: Vec<String> = listeners.iter().map(|listen| listen.at.to_string()).collect();
             let message = format!("no listener at {at}; there are: {}", there.join(", "));
@@ -169,14 +171,14 @@ impl Server {
         };
         let listen = listeners.remove(idx);
         let local = endpoint(at);
-        self.crew.ask_all(move |desk| desk.stack.unlisten(local))?;
+        self.own.crew.ask_all(move |desk| desk.stack.unlisten(local))?;
         info!("no longer listening on {listen}");
         Ok(())
     }
 
     fn drain(&mut self) -> Result<(), Refusal> {
         self.is_draining = true;
-        while let Some(at) = self.site.config.listen.last().map(|listen| listen.at) {
+        while let Some(at) = self.own.site.config.listen.last().map(|listen| listen.at) {
             self.remove_listener(at)?;
         }
         Ok(())

@@ -9,7 +9,7 @@ use super::neighbors::Neighbors;
 use super::request::Reply;
 use super::socket::Stranger;
 use super::{Calls, ControlSocket, stopping};
-use crate::engine::{Crew, Ending, Site, Statistics, Steering};
+use crate::engine::{AppMaker, Crew, Ending, Site, Statistics, Steering};
 use crate::sys::poll::{Interest, poll};
 use barewire_api::config::{AppSpec, Ownership};
 use barewire_api::control::{
@@ -60,21 +60,28 @@ pub(super) enum Asker {
     Caller(SyncSender<Response>),
 }
 
-/// The control thread's belongings.
+/// What makes up a running engine.
+#[derive(Debug)]
+pub(crate) struct Belongings {
+    pub(crate) site: Site,
+    /// The applications of the workers, in the order of their numbers.
+    pub(crate) apps: Vec<AppSpec>,
+    pub(crate) maker: AppMaker,
+    pub(crate) crew: Crew,
+    pub(crate) steering: Steering,
+    pub(crate) statistics: Statistics,
+    pub(crate) socket: ControlSocket,
+    pub(crate) calls: Calls,
+}
+
+/// The control thread.
 #[derive(Debug)]
 pub(crate) struct Server {
-    pub(super) site: Site,
-    /// The applications of the workers, in the order of their numbers.
-    pub(super) apps: Vec<AppSpec>,
-    pub(super) crew: Crew,
-    pub(super) steering: Steering,
-    pub(super) statistics: Statistics,
+    pub(super) own: Belongings,
     pub(super) started: Instant,
     pub(super) is_draining: bool,
     pub(super) is_stopping: bool,
     pub(super) test: Option<Test>,
-    socket: ControlSocket,
-    calls: Calls,
     clients: Vec<(u64, Client)>,
     next_client: u64,
     refused: VecDeque<(Instant, UnixStream)>,
@@ -85,29 +92,15 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn new(
-        site: Site,
-        apps: Vec<AppSpec>,
-        crew: Crew,
-        steering: Steering,
-        statistics: Statistics,
-        socket: ControlSocket,
-        calls: Calls,
-    ) -> Self {
+    pub(crate) fn new(own: Belongings) -> Self {
         let now = Instant::now();
         Server {
-            neighbors: Neighbors::new(&site.interface),
-            site,
-            apps,
-            crew,
-            steering,
-            statistics,
+            neighbors: Neighbors::new(&own.site.interface),
+            own,
             started: now,
             is_draining: false,
             is_stopping: false,
             test: None,
-            socket,
-            calls,
             clients: Vec::new(),
             next_client: 0,
             refused: VecDeque::new(),
@@ -132,8 +125,8 @@ impl Server {
         self.take_calls(now);
         self.poll_waits(now);
         self.poll_load(now);
-        if self.site.config.interface.ownership == Ownership::Shared {
-            self.neighbors.round(&self.crew, now);
+        if self.own.site.config.interface.ownership == Ownership::Shared {
+            self.neighbors.round(&self.own.crew, now);
         }
         self.serve_clients(now);
         if now.duration_since(self.looked_at) >= LOOK {
@@ -141,14 +134,14 @@ impl Server {
             self.refused.retain(|(since, _)| now.duration_since(*since) < LOOK);
             self.look();
         }
-        self.is_stopping |= self.calls.signals.stop.load(Ordering::Acquire);
+        self.is_stopping |= self.own.calls.signals.stop.load(Ordering::Acquire);
     }
 
     /// Sleeps until something happens or is due, and notes at which clients it happened.
     fn wait(&mut self) {
         let mut interests = vec![
-            Interest::new(self.calls.signals.bell.as_fd()).read(true),
-            Interest::new(self.socket.as_fd()).read(true),
+            Interest::new(self.own.calls.signals.bell.as_fd()).read(true),
+            Interest::new(self.own.socket.as_fd()).read(true),
         ];
         interests.extend(self.clients.iter().map(|(_, client)| client.interest()));
         if let Err(error) = poll(&mut interests, self.patience()) {
@@ -158,7 +151,7 @@ impl Server {
         }
         let ready: Vec<bool> = interests.iter().map(Interest::is_ready).collect();
         if ready[0] {
-            self.calls.signals.bell.clear();
+            self.own.calls.signals.bell.clear();
         }
         let now = Instant::now();
         for ((_, client), _) in
@@ -175,7 +168,7 @@ impl Server {
         if !self.waits.is_empty() {
             return LOOK_WAITING;
         }
-        if self.site.config.interface.ownership == Ownership::Shared {
+        if self.own.site.config.interface.ownership == Ownership::Shared {
             return LOOK_NEIGHBORS;
         }
         if self.test.as_ref().is_some_and(Test::is_running) { LOOK_LOAD } else { LOOK }
@@ -183,7 +176,7 @@ impl Server {
 
     fn accept(&mut self, now: Instant) {
         for _ in 0..ACCEPTS_MAX {
-            match self.socket.accept() {
+            match self.own.socket.accept() {
                 None => return,
                 Some(Err(Stranger { stream, uid })) => {
                     warn!("refused a control client of user {uid}");
@@ -221,7 +214,7 @@ impl Server {
 
     fn take_calls(&mut self, now: Instant) {
         for _ in 0..CALLS_MAX {
-            let Ok(call) = self.calls.queue.try_recv() else { return };
+            let Ok(call) = self.own.calls.queue.try_recv() else { return };
             self.serve(Asker::Caller(call.answer), call.request, now);
         }
     }
@@ -249,14 +242,14 @@ impl Server {
 
     /// Gives up what is awaited by clients that have left.
     fn abandon_waits(&mut self) {
-        let Server { waits, clients, crew, .. } = self;
+        let Server { waits, clients, own, .. } = self;
         waits.retain(|(asker, wait)| {
             let is_there = match asker {
                 Asker::Client(number) => clients.iter().any(|(other, _)| other == number),
                 Asker::Caller(_) => true,
             };
             if !is_there {
-                wait.abandon(crew);
+                wait.abandon(&own.crew);
             }
             is_there
         });
@@ -275,7 +268,7 @@ impl Server {
 
     fn poll_waits(&mut self, now: Instant) {
         for idx in (0..self.waits.len()).rev() {
-            if let Some(response) = self.waits[idx].1.poll(&self.crew, now) {
+            if let Some(response) = self.waits[idx].1.poll(&self.own.crew, now) {
                 let (asker, _) = self.waits.swap_remove(idx);
                 self.answer(asker, response, now);
             }
@@ -297,11 +290,11 @@ impl Server {
 
     /// Publishes the verdicts, and ends the engine when a worker is gone.
     fn look(&mut self) {
-        match self.steering.verdicts() {
-            Ok(verdicts) => self.statistics.store_verdicts(&verdicts),
+        match self.own.steering.verdicts() {
+            Ok(verdicts) => self.own.statistics.store_verdicts(&verdicts),
             Err(error) => warn!("{error}"),
         }
-        if let Some(worker) = self.crew.lost() {
+        if let Some(worker) = self.own.crew.lost() {
             self.give_up(format!("worker {worker} ended by itself"));
         }
     }
@@ -319,8 +312,8 @@ impl Server {
         }
         self.take_leave();
         self.look();
-        let mut ending = self.crew.end(&self.statistics);
-        if let Err(error) = self.steering.close() {
+        let mut ending = self.own.crew.end(&self.own.statistics);
+        if let Err(error) = self.own.steering.close() {
             ending.add_broken(error.to_string());
         }
         if let Some(why) = self.broken {

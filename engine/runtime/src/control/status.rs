@@ -35,16 +35,16 @@ impl Moment {
 
 /// The state of the engine.
 pub(super) fn of(server: &Server, now: Instant) -> Result<Status, Refusal> {
-    let moments = server.crew.ask_all(Moment::of)?;
+    let moments = server.own.crew.ask_all(Moment::of)?;
     let bytes_resident = resident_bytes()
         .map_err(|error| Refusal::new(ErrorCode::Refused, format!("resident memory: {error}")))?;
-    let members = server.crew.members().iter().enumerate().zip(&moments);
+    let members = server.own.crew.members().iter().enumerate().zip(&moments);
     let workers: Vec<WorkerStatus> = members
         .map(|((idx, member), moment)| WorkerStatus {
             worker: idx as u16,
             queue: member.queue,
             cpu: member.cpu as u32,
-            xdp_mode: server.steering.mode,
+            xdp_mode: server.own.steering.mode,
             zero_copy: member.outcome.zero_copy,
             busy_poll: member.outcome.busy_poll,
             needs_wakeup: member.outcome.needs_wakeup,
@@ -57,13 +57,13 @@ pub(super) fn of(server: &Server, now: Instant) -> Result<Status, Refusal> {
         })
         .collect();
     let connections = workers.iter().map(|worker| worker.connections).sum();
-    let interface = &server.site.config.interface;
+    let interface = &server.own.site.config.interface;
     Ok(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         uptime_ms: now.duration_since(server.started).as_millis() as u64,
         dev: interface.dev.clone(),
-        driver: server.site.interface.driver.clone(),
+        driver: server.own.site.interface.driver.clone(),
         ownership: interface.ownership,
         addresses: interface.addresses.iter().chain(&interface.prefixes).copied().collect(),
         draining: server.is_draining,
@@ -72,7 +72,7 @@ pub(super) fn of(server: &Server, now: Instant) -> Result<Status, Refusal> {
         workers,
         bytes_resident,
         bytes_per_connection: bytes_resident.checked_div(connections),
-        listeners: server.site.config.listen.clone(),
+        listeners: server.own.site.config.listen.clone(),
         load: server.test.as_ref().map(|_| server.load_progress()),
     })
 }

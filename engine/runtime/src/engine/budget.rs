@@ -4,6 +4,7 @@
 
 use super::{Site, StartError};
 use crate::sys::memory::available_bytes;
+use barewire_api::config::LoadPlan;
 use barewire_api::unit::{Bytes, grouped};
 use barewire_stack::stack::Stack;
 
@@ -51,19 +52,17 @@ impl Budget {
 
     /// Refuses what cannot fit.
     pub fn check(&self) -> Result<(), StartError> {
-        let available = available_bytes().map_err(StartError::os("read the available memory"))?;
         let planned = Self::connection_bytes(self.connections_planned);
-        let needed = self.umem_bytes().saturating_add(planned);
-        if needed <= available {
-            return Ok(());
-        }
         let frames = grouped(self.frames.saturating_mul(self.n_workers));
-        Err(StartError::Memory {
-            what: format!("{frames} frames and {} connections", grouped(self.connections_planned)),
-            needed: Bytes(needed),
-            available: Bytes(available),
-            fix: "use smaller rings, fewer queues or fewer connections",
+        check_memory(self.umem_bytes().saturating_add(planned), || {
+            format!("{frames} frames and {} connections", grouped(self.connections_planned))
         })
+    }
+
+    /// Refuses a load test, on an engine that runs, whose connections cannot fit.
+    pub(crate) fn check_load(plan: &LoadPlan) -> Result<(), StartError> {
+        let n = plan.connections.0;
+        check_memory(Self::connection_bytes(n), || format!("{} connections", grouped(n)))
     }
 
     /// The terms, one to a line.
@@ -94,5 +93,50 @@ impl Budget {
             ));
         }
         lines
+    }
+}
+
+fn check_memory(needed: u64, what: impl FnOnce() -> String) -> Result<(), StartError> {
+    let available = available_bytes().map_err(StartError::os("read the available memory"))?;
+    if needed <= available {
+        return Ok(());
+    }
+    Err(StartError::Memory {
+        what: what(),
+        needed: Bytes(needed),
+        available: Bytes(available),
+        fix: "use fewer connections, smaller rings or fewer queues",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BUDGET: Budget = Budget {
+        n_workers: 2,
+        frames: 8_320,
+        frame_bytes: 2_048,
+        connections_max: 1_000,
+        connections_planned: 0,
+        tuples: None,
+        buffer_bytes_max: 1 << 20,
+    };
+
+    #[test]
+    fn what_fits_passes_and_shows_its_sum() {
+        BUDGET.check().expect("33 MiB");
+        let lines = BUDGET.lines();
+        assert_eq!(lines[0], "memory at the start: 2 queues x 8,320 frames x 2048 bytes = 33 MiB");
+        assert_eq!(lines.len(), 2);
+    }
+
+    #[test]
+    fn what_no_machine_has_is_refused_with_the_numbers() {
+        let huge = Budget { connections_planned: u64::MAX, tuples: Some(7), ..BUDGET };
+        let error = huge.check().expect_err("too many").to_string();
+        assert!(error.starts_with("16,640 frames and 18,446,744,073,709,551,615"), "{error}");
+        assert!(error.contains("are available: use fewer connections"), "{error}");
+        assert_eq!(huge.lines().len(), 3);
     }
 }

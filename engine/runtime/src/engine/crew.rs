@@ -2,26 +2,25 @@
 //! applications. Whoever holds the crew talks to a worker by jobs in its mailbox and ends it by the
 //! same way; what a worker does in between is not known here.
 
+use super::options::{AppMaker, EngineOptions};
+use super::stack_config::{secret, stack_config};
+use super::tapped::Tapped;
 use super::{Ending, Site, StartError, Statistics};
-use crate::app;
 use crate::sys::affinity::{AffinityError, pin_current_thread};
 use crate::sys::clock;
 use crate::sys::eventfd::EventFd;
+use crate::tap::{Capture, Tap};
 use crate::worker::{
     Apps, Desk, Handoff, Mailbox, MailboxError, Parts, Queue, Remains, Stop, Worker,
 };
 use crate::xdp::{Outcome, XdpDevice};
-use barewire_api::config::{AppSpec, Ownership, Prefix};
-use barewire_api::unit::Span;
-use barewire_stack::stack::{self, Resolver, Stack, StackConfig};
-use barewire_stack::tcp::TcpConfig;
-use barewire_stack::tcp::isn::Secret;
-use barewire_stack::time::Duration;
-use barewire_stack::wire::ethernet::Mac;
+use barewire_api::config::{AppSpec, ListenAddr};
+use barewire_stack::stack::{Stack, StackConfig};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
+use tracing::{info, warn};
 
 /// A running worker, as the control thread sees it.
 #[derive(Debug)]
@@ -40,6 +39,7 @@ pub(crate) struct Member {
 #[derive(Debug)]
 pub(crate) struct Crew {
     members: Vec<Member>,
+    capture: Option<Capture>,
 }
 
 impl Crew {
@@ -48,32 +48,37 @@ impl Crew {
         site: &Site,
         devices: Vec<XdpDevice>,
         apps: &[AppSpec],
+        options: &EngineOptions,
         statistics: &Statistics,
     ) -> Result<Crew, StartError> {
         let config = stack_config(site, secret()?, devices.len() as u64);
         let bells = (0..devices.len()).map(|_| EventFd::new().map(Arc::new));
         let bells: Vec<_> =
             bells.collect::<Result<_, _>>().map_err(StartError::os("make an eventfd"))?;
-        let ring = Handoff::ring(&bells);
-        let mut crew = Crew { members: Vec::new() };
-        for (idx, ((device, bell), handoff)) in devices.into_iter().zip(bells).zip(ring).enumerate()
-        {
-            let (queue, outcome) = (device.queue(), device.outcome());
+        let mut ring = Handoff::ring(&bells).into_iter();
+        let (capture, taps) = start_capture(site, options)?;
+        let mut taps = taps.into_iter();
+        let mut crew = Crew { members: Vec::new(), capture };
+        for ((idx, device), bell) in devices.into_iter().enumerate().zip(bells) {
+            let (queue, cpu, outcome) = (device.queue(), site.cpus[idx], device.outcome());
             let mailbox = Arc::new(Mailbox::new(Arc::clone(&bell)));
             let parts = Parts {
-                device,
+                device: (),
                 stack: listening_stack(&config, site, apps),
-                apps: listening_apps(apps),
+                apps: listening_apps(apps, &options.apps),
                 mailbox: Arc::clone(&mailbox),
                 bell,
-                handoff,
+                handoff: ring.next().expect("a place for every bell"),
                 block: Some(statistics.block(idx)),
                 poll: site.config.interface.poll,
             };
-            let cpu = site.cpus[idx];
-            // Dropping the crew on an error closes the mailboxes' other ends: see `Drop`.
-            let thread = spawn(idx, cpu, Worker::new(parts))?;
-            crew.members.push(Member { mailbox, queue, cpu, outcome, thread });
+            let thread = match taps.next() {
+                None => spawn(idx, cpu, Worker::new(with_device(parts, device))),
+                Some(tap) => {
+                    spawn(idx, cpu, Worker::new(with_device(parts, Tapped::new(device, tap))))
+                }
+            };
+            crew.members.push(Member { mailbox, queue, cpu, outcome, thread: thread? });
         }
         Ok(crew)
     }
@@ -116,6 +121,13 @@ impl Crew {
     /// Ends all workers and takes the sums that must hold.
     pub(crate) fn end(mut self, statistics: &Statistics) -> Ending {
         let remains = self.dismiss();
+        match self.capture.take().map(Capture::stop) {
+            None => {}
+            Some(Ok(report)) => {
+                info!("capture: {} frames written, {} missed", report.written, report.missed);
+            }
+            Some(Err(error)) => warn!("{error}"),
+        }
         Ending::new(&remains, statistics)
     }
 
@@ -139,6 +151,24 @@ impl Drop for Crew {
     fn drop(&mut self) {
         self.dismiss();
     }
+}
+
+/// A capture, if one is wanted, and a tap for each queue.
+fn start_capture(
+    site: &Site,
+    options: &EngineOptions,
+) -> Result<(Option<Capture>, Vec<Tap>), StartError> {
+    let Some(options) = &options.capture else { return Ok((None, Vec::new())) };
+    let name = |queue| format!("{} queue {queue}", site.interface.name);
+    let queues: Vec<String> = (0..site.n_queues).map(name).collect();
+    let (capture, taps) = Capture::start(options, &queues)?;
+    Ok((Some(capture), taps))
+}
+
+/// The same parts around a device.
+fn with_device<Q>(parts: Parts<()>, device: Q) -> Parts<Q> {
+    let Parts { device: (), stack, apps, mailbox, bell, handoff, block, poll } = parts;
+    Parts { device, stack, apps, mailbox, bell, handoff, block, poll }
 }
 
 /// Starts the thread and waits until it is pinned.
@@ -166,16 +196,6 @@ fn spawn<Q: Queue + 'static>(
     }
 }
 
-/// One secret for all workers: a segment may arrive at a worker that did not make its ISN.
-fn secret() -> Result<Secret, StartError> {
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(|error| StartError::Os {
-        what: "get random numbers from the kernel",
-        source: std::io::Error::other(error),
-    })?;
-    Ok(Secret::new(seed))
-}
-
 /// The number of the application that runs `spec`: one instance serves all its listeners.
 pub(crate) fn app_number(apps: &[AppSpec], spec: &AppSpec) -> Option<u16> {
     let idx = apps.iter().position(|known| known == spec)?;
@@ -183,15 +203,15 @@ pub(crate) fn app_number(apps: &[AppSpec], spec: &AppSpec) -> Option<u16> {
 }
 
 /// The endpoint of a listener in a stack, where the unspecified address stands for all.
-pub(crate) fn endpoint(at: barewire_api::config::ListenAddr) -> SocketAddrV4 {
+pub(crate) fn endpoint(at: ListenAddr) -> SocketAddrV4 {
     SocketAddrV4::new(at.addr.unwrap_or(Ipv4Addr::UNSPECIFIED), at.port)
 }
 
-fn listening_apps(specs: &[AppSpec]) -> Apps {
+fn listening_apps(specs: &[AppSpec], maker: &AppMaker) -> Apps {
     let mut apps = Apps::new();
     for spec in specs {
         let number = app_number(specs, spec).expect("listeners are far fewer than 65,536");
-        apps.set_listening(number, app::make(spec));
+        apps.set_listening(number, maker.make(spec));
     }
     apps
 }
@@ -204,67 +224,4 @@ fn listening_stack(config: &StackConfig, site: &Site, apps: &[AppSpec]) -> Stack
         assert!(is_new, "the checked configuration has each listener once");
     }
     stack
-}
-
-/// The configuration of each worker's stack. Limits of the whole daemon are divided evenly and
-/// rounded up.
-fn stack_config(site: &Site, secret: Secret, n_workers: u64) -> StackConfig {
-    let (interface, tcp) = (&site.config.interface, &site.config.tcp);
-    let share = |total: u64| u32::try_from(total.div_ceil(n_workers)).unwrap_or(u32::MAX);
-    let whole = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-    let prefixes = |list: &[Prefix]| {
-        list.iter().map(|p| stack::Prefix { addr: p.addr(), len: p.len() }).collect()
-    };
-    StackConfig {
-        mac: Mac(site.interface.mac),
-        addresses: prefixes(&interface.addresses),
-        prefixes: prefixes(&interface.prefixes),
-        gateway: interface.gateway,
-        resolver: match interface.ownership {
-            Ownership::Owned => Resolver::Arp,
-            Ownership::Shared => Resolver::Kernel,
-        },
-        mtu: u16::try_from(site.interface.mtu).unwrap_or(u16::MAX),
-        ttl: tcp.ttl,
-        dscp: tcp.dscp,
-        rx_checksum: site.rx_checksum,
-        connections_max: share(tcp.connections_max.0),
-        syn_backlog_max: whole(tcp.syn_backlog_max.0),
-        time_wait_max: share(tcp.time_wait_max.0),
-        neighbors_max: interface.neighbors_max,
-        resets_per_second_max: whole(tcp.resets_per_second_max.0),
-        buffer_bytes_max: usize::try_from(tcp.buffer_bytes_max.0).unwrap_or(usize::MAX),
-        secret,
-        tcp: tcp_config(site),
-    }
-}
-
-fn tcp_config(site: &Site) -> TcpConfig {
-    let tcp = &site.config.tcp;
-    let span = |span: Span| Duration::from_nanos(span.as_nanos());
-    let bytes = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-    let tries = |n: u32| u8::try_from(n).unwrap_or(u8::MAX);
-    // MTU less the IP and TCP headers without options (RFC 9293 section 3.7.1).
-    let mss_max = u16::try_from(site.interface.mtu).unwrap_or(u16::MAX).saturating_sub(40);
-    TcpConfig {
-        mss: tcp.mss.unwrap_or(mss_max).min(mss_max),
-        window_bytes_max: bytes(tcp.window_bytes_max.0),
-        send_bytes_max: bytes(tcp.send_bytes_max.0),
-        reassembly_segments_max: u16::try_from(tcp.reassembly_segments_max).unwrap_or(u16::MAX),
-        rto_min: span(tcp.rto_min),
-        rto_max: span(tcp.rto_max),
-        syn_retries_max: tries(tcp.syn_retries_max),
-        retries_max: tries(tcp.retries_max),
-        delayed_ack: span(tcp.delayed_ack),
-        time_wait: span(tcp.time_wait),
-        fin_wait2: span(tcp.fin_wait2),
-        keepalive: span(tcp.keepalive),
-        keepalive_interval: span(tcp.keepalive_interval),
-        keepalive_probes_max: tries(tcp.keepalive_probes_max),
-        nagle: tcp.nagle,
-        timestamps: tcp.timestamps,
-        sack: tcp.sack,
-        window_scale: tcp.window_scale,
-        initial_window_segments: tcp.initial_window_segments,
-    }
 }

@@ -7,20 +7,24 @@ mod budget;
 mod crew;
 mod ending;
 mod error;
+mod options;
 mod site;
+mod stack_config;
 mod statistics;
 mod steering;
+mod tapped;
 
 pub use budget::Budget;
 pub use ending::Ending;
 pub use error::StartError;
+pub use options::{AppMaker, EngineOptions};
 pub use site::Site;
 
 pub(crate) use crew::{Crew, app_number, endpoint};
 pub(crate) use statistics::Statistics;
 pub(crate) use steering::Steering;
 
-use crate::control::{Control, ControlSocket, Server};
+use crate::control::{Belongings, Control, ControlSocket, Server};
 use crate::sys::rlimit;
 use crate::xdp::{self, BusyPoll, XdpDevice, XdpOptions};
 use barewire_api::Config;
@@ -45,6 +49,11 @@ impl Engine {
     /// Starts an engine and returns when it answers: the steering program is attached, the workers
     /// turn, and the control socket listens. What the kernel granted is told as `tracing` events.
     pub fn start(config: Config) -> Result<Engine, StartError> {
+        Engine::start_with(config, EngineOptions::default())
+    }
+
+    /// The same with applications of the caller, or a capture.
+    pub fn start_with(config: Config, options: EngineOptions) -> Result<Engine, StartError> {
         let site = Site::survey(&config)?;
         let budget = Budget::new(&site);
         budget.check()?;
@@ -57,14 +66,23 @@ impl Engine {
         let devices = open_devices(&site, &steering)?;
         let statistics = Statistics::new(devices.len())?;
         let apps = distinct_apps(&site.config);
-        let crew = Crew::start(&site, devices, &apps, &statistics)?;
+        let crew = Crew::start(&site, devices, &apps, &options, &statistics)?;
         steering.open(&site)?;
         for listen in &site.config.listen {
             info!("listening on {listen}");
         }
         info!("control socket {}", site.config.control.path.display());
         let (control, calls) = Control::new().map_err(StartError::os("make an eventfd"))?;
-        let server = Server::new(site, apps, crew, steering, statistics, socket, calls);
+        let server = Server::new(Belongings {
+            site,
+            apps,
+            maker: options.apps,
+            crew,
+            steering,
+            statistics,
+            socket,
+            calls,
+        });
         let thread = thread::Builder::new().name("control".into()).spawn(move || server.run());
         let thread = Some(thread.map_err(StartError::os("start the control thread"))?);
         info!("ready");

@@ -6,6 +6,7 @@
 mod netns;
 
 mod control;
+mod embed;
 mod lab;
 mod start;
 mod veth;

@@ -270,3 +270,34 @@ fn a_load_test_of_the_configuration_runs_and_ends_the_daemon() {
         assert!(output.contains("150 sent, 150 answered, 0 not"), "{output}");
     });
 }
+
+#[test]
+fn generic_mode_serves_where_native_is_not_wanted() {
+    isolated("veth::generic_mode_serves_where_native_is_not_wanted", || {
+        let peer = Peer::new();
+        let flags = ["--mode", "generic", "--poll", "busy", "--listen", "7000=echo"];
+        let daemon = Daemon::start(&[&OWNED[..], &flags].concat());
+        assert!(run("ip -d link show d0").contains("xdpgeneric"));
+        assert!(daemon.output().contains("queue 0: generic XDP, copy"), "{}", daemon.output());
+        let bytes = pattern(200_000);
+        peer.within(|| assert!(echoed(ENGINE, 7000, &bytes) == bytes));
+        daemon.stop();
+    });
+}
+
+#[test]
+fn a_capture_holds_what_came_and_what_went() {
+    isolated("veth::a_capture_holds_what_came_and_what_went", || {
+        let peer = Peer::new();
+        let file = std::env::temp_dir().join(format!("barewired-{}.pcapng", std::process::id()));
+        let capture = ["--listen", "7000=echo", "--capture", file.to_str().expect("a plain path")];
+        let daemon = Daemon::start(&[&OWNED[..], &capture].concat());
+        peer.within(|| assert_eq!(echoed(ENGINE, 7000, b"find me"), b"find me"));
+        let output = daemon.stop();
+        assert!(output.contains("frames written, 0 missed"), "{output}");
+        let bytes = std::fs::read(&file).expect("the file is there");
+        std::fs::remove_file(&file).expect("it is ours");
+        let found = bytes.windows(7).filter(|window| window == b"find me").count();
+        assert!(found >= 2, "once in and once out, found {found}");
+    });
+}
