@@ -19,6 +19,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! [`Engine::start_with`] runs applications of the caller in place of those in [`app`]: an [`App`] gets
+//! the events of its connections, one instance in each worker.
+//!
 //! # How it is built
 //!
 //! The steering program (`barewire-ebpf`) sits at the interface and redirects what is the engine's
@@ -27,23 +30,23 @@
 //! one CPU:
 //!
 //! ```text
-//!            NIC queue 0                     NIC queue 1
-//!                 |  frames                       |
-//!   +-------------v--------------+  +-------------v--------------+
-//!   | worker 0                   |  | worker 1                   |
-//!   |  clock                     |  |                            |
-//!   |  device.rx_batch  -> stack |  |  the same turn, on its own |
-//!   |  stack.on_timeout          |  |  device, stack and apps    |
-//!   |  apps.on_event, on_turn    |  |                            |
-//!   |  stack -> device.tx_batch  |  |                            |
-//!   |  mailbox                   |  |                            |
-//!   +--^----------+-----------^--+  +--^-----------------------^-+
-//!      | jobs     | counters  +--------+ hand-off ring         | jobs
-//!   +--+----------v------------------------------------------- +-+
-//!   | control thread: requests, load tests, statistics, the end  |
-//!   +------^-----------------------------------^-----------------+
-//!          | Unix socket                       | Control::ask
-//!       barewire CLI                        this process
+//!            NIC queue 0                          NIC queue 1
+//!                 | frames                             | frames
+//!   +-------------v-------------+        +-------------v-------------+
+//!   | worker 0                  |        | worker 1                  |
+//!   |   clock                   |        |   the same turn, on its   |
+//!   |   device.rx_batch, stack  |hand-off|   own device, stack and   |
+//!   |   stack.on_timeout        <-------->   applications            |
+//!   |   app events, app turns   |  ring  |                           |
+//!   |   stack, device.tx_batch  |        |                           |
+//!   |   mailbox                 |        |                           |
+//!   +-----^--------------+------+        +-----^--------------+------+
+//!         | jobs         | counters            | jobs         | counters
+//!   +-----+--------------v---------------------+--------------v------+
+//!   | control thread: requests, load tests, statistics page, the end |
+//!   +-----------^--------------------------------------^-------------+
+//!               | Unix socket                          | Control::ask
+//!          barewire CLI                           this process
 //! ```
 //!
 //! # Who may talk to whom

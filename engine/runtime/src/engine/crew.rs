@@ -150,6 +150,8 @@ impl Drop for Crew {
     /// A start that failed half-way leaves no thread behind.
     fn drop(&mut self) {
         self.dismiss();
+        // The failure of the start is what is told; an ended crew has no capture any more.
+        let _ = self.capture.take().map(Capture::stop);
     }
 }
 
