@@ -9,15 +9,15 @@ use crossbeam_queue::ArrayQueue;
 use std::fmt;
 use std::sync::Arc;
 
-/// Frames on their way to one worker: at 64 frames a batch, several turns of a busy neighbour.
-const FRAMES_MAX: usize = 512;
+/// Frames on their way to one worker: as many as an RX ring of the default size brings at once.
+const FRAMES_MAX: usize = 2048;
 
 /// The longest frame that an AF_XDP umem holds.
 const FRAME_BYTES_MAX: usize = 4096;
 
 /// A frame on its way.
 pub(super) struct Parcel {
-    bytes: [u8; FRAME_BYTES_MAX],
+    bytes: Box<[u8]>,
     len: usize,
     /// Workers behind the receiver that have not been asked.
     pub(super) hops_left: usize,
@@ -53,7 +53,9 @@ impl Handoff {
         let inbox = |bell: &Arc<EventFd>| {
             let empty = ArrayQueue::new(FRAMES_MAX);
             for _ in 0..n_boxes {
-                let parcel = Parcel { bytes: [0; FRAME_BYTES_MAX], len: 0, hops_left: 0 };
+                // Zeroed by the allocator, so that a box takes memory when it is first used.
+                let bytes = vec![0; FRAME_BYTES_MAX].into_boxed_slice();
+                let parcel = Parcel { bytes, len: 0, hops_left: 0 };
                 assert!(empty.push(Box::new(parcel)).is_ok(), "there are as many places as boxes");
             }
             Arc::new(Inbox { full: ArrayQueue::new(FRAMES_MAX), empty, bell: bell.clone() })

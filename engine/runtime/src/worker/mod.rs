@@ -36,7 +36,7 @@ const TX_FRAMES_MAX: usize = 256;
 const EVENTS_MAX: usize = 1024;
 
 /// Frames taken from the hand-off ring in one turn.
-const HANDOFF_MAX: usize = 64;
+const HANDOFF_MAX: usize = 256;
 
 /// Turns without work before an adaptive worker goes to sleep.
 const IDLE_TURNS_MAX: u32 = 8;
@@ -207,7 +207,7 @@ impl<Q: Queue> Worker<Q> {
         {
             n += 1;
             self.tally.handoff_received += 1;
-            let miss = if parcel.hops_left > 0 { Miss::HandOff } else { Miss::Answer };
+            let miss = if parcel.hops_left > 0 { Miss::HandOff } else { Miss::Last };
             match self.parts.stack.on_frame(now, parcel.frame(), miss) {
                 Disposition::Done => {}
                 Disposition::Reply(len) => self.send_copy(&parcel.frame()[..len]),

@@ -75,10 +75,25 @@ impl Tally {
 }
 
 const TALLIES: [(&str, CounterKind, &str, &str); N_TALLIES] = [
-    ("handoff_sent", CounterKind::Count, "frames", "Frames passed to the next worker, because this one does not know their connection."),
+    (
+        "handoff_sent",
+        CounterKind::Count,
+        "frames",
+        "Frames passed to the next worker, because this one does not know their connection.",
+    ),
     ("handoff_received", CounterKind::Count, "frames", "Frames taken from the worker before."),
-    ("handoff_full", CounterKind::Warn, "frames", "Frames lost because the next worker's inbox was full; the peer sends them again."),
-    ("tx_dropped", CounterKind::Warn, "frames", "Answers dropped because the TX ring was full or no frame was free."),
+    (
+        "handoff_full",
+        CounterKind::Warn,
+        "frames",
+        "Frames lost because the next worker's inbox was full; the peer sends them again.",
+    ),
+    (
+        "tx_dropped",
+        CounterKind::Warn,
+        "frames",
+        "Answers dropped because the TX ring was full or no frame was free.",
+    ),
     ("sleeps", CounterKind::Count, "times", "Times that the worker had nothing to do and slept."),
 ];
 

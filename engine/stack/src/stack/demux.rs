@@ -32,8 +32,10 @@ pub enum Disposition {
 /// What to do with a segment for which this stack has neither connection nor listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Miss {
-    /// Answer with RST: no other worker is left to ask.
+    /// Answer with RST: there is no other worker.
     Answer,
+    /// Answer with RST: every other worker has been asked.
+    Last,
     /// Leave it as it is, for the next worker.
     HandOff,
 }
@@ -115,7 +117,9 @@ impl Stack {
             if miss == Miss::HandOff {
                 return Fate::Use(Counter::UseHandoff);
             }
-            return if known { Fate::Use(Counter::UseArp) } else { Fate::Drop(Counter::DropArp) };
+            // After a round one of the others may have been the one that asked.
+            let asked = known || miss == Miss::Last;
+            return if asked { Fate::Use(Counter::UseArp) } else { Fate::Drop(Counter::DropArp) };
         }
         if !ip.is_unspecified() {
             self.neighbors.note_asker(now, ip, mac, &mut self.stats);
@@ -174,7 +178,7 @@ impl Stack {
                 let Some(slot) = self.find(&FourTuple::new(local, remote)) else {
                     return match miss {
                         Miss::HandOff => Fate::Use(Counter::UseHandoff),
-                        Miss::Answer => Fate::Drop(Counter::DropIcmp),
+                        Miss::Answer | Miss::Last => Fate::Drop(Counter::DropIcmp),
                     };
                 };
                 // Protocol and port unreachable end an open; everything else is soft (RFC 5461),
