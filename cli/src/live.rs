@@ -4,6 +4,7 @@
 use std::fmt::Write;
 
 use barewire_api::control::LoadProgress;
+use barewire_api::report::LoadPhase;
 use barewire_api::unit::grouped;
 
 /// The line for `now`, with rates since `before`.
@@ -19,7 +20,10 @@ pub(crate) fn line(before: &LoadProgress, now: &LoadProgress) -> String {
         let rate = is.saturating_sub(was).saturating_mul(1_000) / elapsed_ms;
         push(&mut line, name, is, Some(rate));
     }
-    if let Some(bytes) = now.bytes_resident.checked_div(now.open) {
+    // While connections close, what is resident tells of those that were open.
+    if now.phase != LoadPhase::Close
+        && let Some(bytes) = now.bytes_resident.checked_div(now.open)
+    {
         push(&mut line, "bytes/conn", bytes, None);
     }
     if now.failed > 0 {
@@ -51,7 +55,6 @@ mod tests {
     use std::collections::BTreeMap;
 
     use barewire_api::failure::Failure;
-    use barewire_api::report::LoadPhase;
 
     use super::*;
 

@@ -1,4 +1,5 @@
 //! `barewire connect`: one connection by hand. It stays open in the daemon until it is closed there.
+//! The outcome alone is on the standard output; which connection it is, on the standard error.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -42,7 +43,8 @@ impl Connect {
         };
         match client.ask_patiently(&request, self.timeout.0)? {
             Response::Connected { id, local } => {
-                writeln!(out, "connected {id} from {local}")?;
+                writeln!(out, "connected")?;
+                eprintln!("connection {id} from {local}");
                 Ok(Verdict::Passed)
             }
             Response::Failed { reason } => {
