@@ -1,6 +1,6 @@
-//! `close-unread:DURATION`: closes that long after the first byte arrived, with everything unread, so
-//! that the peer gets a RST (RFC 9293 SHLD-3). A peer that sends nothing and finishes is closed at
-//! once.
+//! `close-unread:DURATION`: closes that long after the first byte arrived, with everything unread,
+//! so that the peer gets a RST (RFC 9293 SHLD-3). A peer that sends nothing and finishes is closed
+//! at once.
 
 use super::deadlines::Deadlines;
 use super::{App, Io};

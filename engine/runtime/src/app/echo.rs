@@ -1,6 +1,6 @@
-//! `echo`: sends back what it receives, without copying it, and closes when the peer has finished and
-//! everything is sent back. A peer that does not read stops us from taking more: nothing is kept
-//! but what the connection's own buffers hold.
+//! `echo`: sends back what it receives, without copying it, and closes when the peer has finished
+//! and everything is sent back. A peer that does not read stops us from taking more: nothing is
+//! kept but what the connection's own buffers hold.
 
 use super::{App, Io};
 use barewire_stack::stack::Event;

@@ -16,8 +16,8 @@ pub fn of_refusal(error: ConnectError) -> Failure {
     }
 }
 
-/// How a connection ended that nobody here ended; `opened` tells whether its handshake was complete.
-/// Nothing for an orderly close.
+/// How a connection ended that nobody here ended; `opened` tells whether its handshake was
+/// complete. Nothing for an orderly close.
 pub fn of_end(end: End, opened: bool) -> Option<Failure> {
     match end {
         End::Closed => None,

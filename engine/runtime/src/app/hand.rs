@@ -1,8 +1,8 @@
 //! Connections opened by hand: an operator connects, sends, receives, closes and aborts over the
 //! control socket. The hand keeps what its connections receive until it is asked for, up to
-//! [`RECEIVED_BYTES_MAX`] each; beyond that the window closes. An ended connection is remembered for
-//! a while, so that its last bytes and its end can still be read. Nothing in here waits: whoever
-//! wants to wait asks again.
+//! [`RECEIVED_BYTES_MAX`] each; beyond that the window closes. An ended connection is remembered
+//! for a while, so that its last bytes and its end can still be read. Nothing in here waits:
+//! whoever wants to wait asks again.
 
 use super::failure::{of_end, of_refusal};
 use super::{App, Io};

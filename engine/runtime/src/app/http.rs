@@ -28,8 +28,8 @@ pub const HEAD_BYTES_MAX: usize = 8 << 10;
 /// Bytes generated at a time.
 const PIECE_BYTES: usize = 16 << 10;
 
-/// How long a connection that was refused is still read from, so that the answer is not destroyed by
-/// the RST that unread data cause (RFC 9112 section 9.6).
+/// How long a connection that was refused is still read from, so that the answer is not destroyed
+/// by the RST that unread data cause (RFC 9112 section 9.6).
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Connections that may linger; beyond them a refused connection is closed at once.

@@ -127,8 +127,8 @@ impl<'a> Io<'a> {
         self.stack.send_room(id)
     }
 
-    /// Sends back what was received, without copying; returns how many bytes. When not all, WRITABLE
-    /// follows.
+    /// Sends back what was received, without copying; returns how many bytes. When not all,
+    /// WRITABLE follows.
     pub fn echo(&mut self, id: ConnId) -> usize {
         self.stack.echo(self.now, id)
     }

@@ -1,5 +1,5 @@
-//! `never-read`: accepts and never takes a byte, so that the window closes. When the peer has finished
-//! it closes, which is a RST if there was anything to read.
+//! `never-read`: accepts and never takes a byte, so that the window closes. When the peer has
+//! finished it closes, which is a RST if there was anything to read.
 
 use super::{App, Io};
 use barewire_stack::stack::Event;

@@ -1,6 +1,6 @@
-//! `small-writes:COUNTxBYTES`: once connected, sends COUNT pieces of BYTES zeros, each with a call of
-//! its own, as an application does that writes a message field by field. What it receives it throws
-//! away; when the peer has finished and everything is sent it closes.
+//! `small-writes:COUNTxBYTES`: once connected, sends COUNT pieces of BYTES zeros, each with a call
+//! of its own, as an application does that writes a message field by field. What it receives it
+//! throws away; when the peer has finished and everything is sent it closes.
 
 use super::{App, Io};
 use barewire_stack::stack::Event;

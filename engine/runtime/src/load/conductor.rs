@@ -1,7 +1,7 @@
 //! The conductor of a load test: it is shown how the workers stand, says when all of them enter the
-//! next phase, and keeps what no single worker knows: how long the phases took, the most connections
-//! at the same time, and the memory that they took then. It has no thread and no clock and reaches no
-//! worker; whoever has these asks it, as often as once in [`Conductor::EVERY`].
+//! next phase, and keeps what no single worker knows: how long the phases took, the most
+//! connections at the same time, and the memory that they took then. It has no thread and no clock
+//! and reaches no worker; whoever has these asks it, as often as once in [`Conductor::EVERY`].
 
 use super::Progress;
 use barewire_api::config::{LoadMode, LoadPlan};
@@ -214,8 +214,8 @@ impl Sum {
     }
 }
 
-/// When the last of the workers had done everything of the phase; nothing as long as one has not, or
-/// has not even entered it.
+/// When the last of the workers had done everything of the phase; nothing as long as one has not,
+/// or has not even entered it.
 fn complete_at(phase: LoadPhase, workers: &[Progress]) -> Option<Instant> {
     let mut last = None;
     for worker in workers {

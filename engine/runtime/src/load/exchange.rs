@@ -1,7 +1,7 @@
-//! One request and its response, for echo and HTTP. Nothing of either is kept: a request is made again
-//! from its seed wherever the last send ended, and a response is checked in the receive buffer as it
-//! arrives. The seed differs for every request of every connection of every worker, so bytes of
-//! another stream, or of an earlier request, do not pass for an answer.
+//! One request and its response, for echo and HTTP. Nothing of either is kept: a request is made
+//! again from its seed wherever the last send ended, and a response is checked in the receive
+//! buffer as it arrives. The seed differs for every request of every connection of every worker, so
+//! bytes of another stream, or of an earlier request, do not pass for an answer.
 
 use crate::app::Io;
 use barewire_api::config::{LoadPlan, LoadProtocol};
@@ -90,7 +90,8 @@ impl Traffic {
         Exchange { seed, awaited, sent: 0, left, is_last: false }
     }
 
-    /// Queues what the connection takes of the request to destination `dst`; returns how many bytes.
+    /// Queues what the connection takes of the request to destination `dst`; returns how many
+    /// bytes.
     pub(super) fn send(
         &mut self,
         io: &mut Io<'_>,

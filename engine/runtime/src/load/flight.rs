@@ -1,7 +1,7 @@
-//! What is in flight: handshakes, requests without their response, and closes, each for no longer than
-//! the plan's timeout. Since that is the same for all, a list in the order of their beginnings is in
-//! the order of their deadlines. Memory is bounded by `outstanding_max`, and nothing in here knows
-//! what a flight is about.
+//! What is in flight: handshakes, requests without their response, and closes, each for no longer
+//! than the plan's timeout. Since that is the same for all, a list in the order of their beginnings
+//! is in the order of their deadlines. Memory is bounded by `outstanding_max`, and nothing in here
+//! knows what a flight is about.
 
 use super::exchange::Exchange;
 use barewire_stack::stack::ConnId;

@@ -1,5 +1,5 @@
-//! What the stack keeps for the load generator with each connection: one word. It is all that an idle
-//! connection costs here, beside its id in the queue of the idle.
+//! What the stack keeps for the load generator with each connection: one word. It is all that an
+//! idle connection costs here, beside its id in the queue of the idle.
 
 /// What a connection is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

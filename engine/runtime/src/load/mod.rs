@@ -86,8 +86,8 @@ pub struct Load {
 }
 
 impl Load {
-    /// The part of worker number `worker` of `n_workers` in a plan that was checked, with all of the
-    /// plan's tuples. It begins with the first phase of the plan's mode at once.
+    /// The part of worker number `worker` of `n_workers` in a plan that was checked, with all of
+    /// the plan's tuples. It begins with the first phase of the plan's mode at once.
     ///
     /// # Panics
     /// When there is no such worker.
@@ -200,8 +200,8 @@ impl Load {
         false
     }
 
-    /// The stack refuses an open for a reason that stays. In the ramp it holds for all that are left;
-    /// in a run one has failed, and after a pause things may be better.
+    /// The stack refuses an open for a reason that stays. In the ramp it holds for all that are
+    /// left; in a run one has failed, and after a pause things may be better.
     fn refuse_opens(&mut self, now: Instant, failure: Failure) {
         if self.phase() == LoadPhase::Run {
             self.recorder.refused(failure);
@@ -222,8 +222,8 @@ impl Load {
         self.visit_idle(io, |load, io, id, mark| load.begin_exchange(io, id, mark, left));
     }
 
-    /// Takes idle connections from the queue, a bounded number, as far as flights are free, and begins
-    /// a flight on each.
+    /// Takes idle connections from the queue, a bounded number, as far as flights are free, and
+    /// begins a flight on each.
     fn visit_idle(
         &mut self,
         io: &mut Io<'_>,

@@ -1,5 +1,5 @@
-//! What one worker counts and times, and the small copy of it that the control thread looks at while
-//! the test runs. Every opened connection is counted once when it ends, so that at any moment
+//! What one worker counts and times, and the small copy of it that the control thread looks at
+//! while the test runs. Every opened connection is counted once when it ends, so that at any moment
 //! opened = closed + failed + those that are there.
 
 use barewire_api::failure::Failure;

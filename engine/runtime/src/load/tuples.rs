@@ -1,6 +1,6 @@
-//! The tuples of one worker, taken one after the other and round again. Which of them are in use only
-//! the stack knows: a tuple that it refuses is passed over, and when a whole round was refused there
-//! is none left.
+//! The tuples of one worker, taken one after the other and round again. Which of them are in use
+//! only the stack knows: a tuple that it refuses is passed over, and when a whole round was refused
+//! there is none left.
 
 use barewire_api::plan::{PlannedTuple, TuplePlan, TupleShare};
 

@@ -291,6 +291,37 @@ fn http_responses_are_counted_whole() {
     test.finish();
 }
 
+/// Answers a request and closes.
+#[derive(Debug)]
+struct Once;
+
+impl App for Once {
+    fn on_event(&mut self, io: &mut Io<'_>, event: &Event) {
+        let asked = io.peek(event.id).ends_with(b"\r\n\r\n");
+        if asked {
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
+            io.discard(event.id, usize::MAX);
+            io.send(event.id, answer);
+        }
+        if asked || event.events.contains(Events::FINISHED) {
+            io.close(event.id);
+        }
+    }
+}
+
+#[test]
+fn rr_goes_on_with_a_server_that_closes_after_its_response() {
+    let protocol = "http".parse().unwrap();
+    let plan = LoadPlan { protocol, ..plan(LoadMode::RequestResponse, 20) };
+    let pair = Pair::of(Some(Box::new(Once)), &TcpConfig::default(), &Bounds::default());
+    let mut test = Test::begin(vec![pair], &plan, "10.1.0.0/24", "1024-2047");
+    let report = test.report();
+    assert_eq!((failures(&report), report.closed), (vec![], report.opened));
+    assert!(report.responses > 1_000, "{}", report.responses);
+    assert_eq!(test.pairs[0].stat(Counter::TcpRstOut), [0, 0]);
+    test.finish();
+}
+
 #[test]
 fn a_refused_port_fails_every_open_at_once() {
     for mode in [LoadMode::Hold, LoadMode::RequestResponse] {

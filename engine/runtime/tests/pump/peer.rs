@@ -1,5 +1,5 @@
-//! The other side of an application under test: a client that says what it was told to, keeps what it
-//! hears, and may be slow or deaf. It is an application itself.
+//! The other side of an application under test: a client that says what it was told to, keeps what
+//! it hears, and may be slow or deaf. It is an application itself.
 
 use barewire_engine::app::{App, Io};
 use barewire_stack::stack::{ConnId, Event};

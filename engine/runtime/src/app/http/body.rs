@@ -1,6 +1,7 @@
-//! The bytes of generated bodies: byte number `i` of every body is the exclusive or of the three low
-//! bytes of `i`, so that a client which knows nothing but this sentence can check what it got, and a
-//! block that is lost, doubled or shifted is noticed wherever it lies. No buffer holds a body.
+//! The bytes of generated bodies: byte number `i` of every body is the exclusive or of the three
+//! low bytes of `i`, so that a client which knows nothing but this sentence can check what it got,
+//! and a block that is lost, doubled or shifted is noticed wherever it lies. No buffer holds a
+//! body.
 
 /// Byte number `offset` of every generated body.
 pub const fn byte(offset: u64) -> u8 {

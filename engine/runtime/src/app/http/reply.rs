@@ -1,6 +1,6 @@
-//! The answer to one request: status, headers and body as a stream of bytes of which any piece can be
-//! made again from the [`Reply`], a value of 60 bits. It knows no connection but the one it is being
-//! sent to, and keeps no bytes.
+//! The answer to one request: status, headers and body as a stream of bytes of which any piece can
+//! be made again from the [`Reply`], a value of 60 bits. It knows no connection but the one it is
+//! being sent to, and keeps no bytes.
 
 use super::body;
 use crate::app::Io;
