@@ -216,10 +216,10 @@ fn explained(place: String, message: &str) -> ConfigError {
     let mut words = listed.split('`').skip(1).step_by(2);
     let found = words.next().unwrap_or_default();
     let known: Vec<&str> = words.collect();
-    let nearest = known
-        .iter()
-        .copied()
-        .max_by(|a, b| strsim::jaro_winkler(a, found).total_cmp(&strsim::jaro_winkler(b, found)));
+    // Letters that changed places are the commonest slip, and count as one.
+    let nearness = strsim::normalized_damerau_levenshtein;
+    let nearest =
+        known.iter().copied().max_by(|a, b| nearness(a, found).total_cmp(&nearness(b, found)));
     let fix = match nearest {
         Some(nearest) => format!("did you mean `{nearest}`?"),
         None => "remove it".to_owned(),
