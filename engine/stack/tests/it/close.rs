@@ -17,6 +17,18 @@ fn ack_fin(lab: &mut Lab, flow: &mut Flow) {
     lab.ack(flow);
 }
 
+/// A connection that we closed first, at rest in TIME-WAIT; the flow's next number is its FIN's.
+fn rest(lab: &mut Lab, port: u16) -> (Flow, ConnId) {
+    let (mut flow, id) = lab.open(port);
+    lab.stack.close(lab.now, id);
+    lab.turn();
+    flow.ack = lab.expect_flags(FIN | ACK).tcp.seq.wrapping_add(1);
+    lab.segment(&flow, FIN | ACK, flow.seq, flow.ack, b"");
+    lab.expect_flags(ACK);
+    assert_eq!(state(lab, id), Some(State::TimeWait));
+    (flow, id)
+}
+
 #[test]
 fn the_peer_closes_first() {
     let mut lab = Lab::new();
@@ -94,13 +106,8 @@ fn both_close_at_once() {
 #[test]
 fn a_fin_with_the_ack_of_ours_goes_straight_to_time_wait() {
     let mut lab = Lab::new();
-    let (mut flow, id) = lab.open(1);
-    lab.stack.close(lab.now, id);
-    lab.turn();
-    flow.ack = lab.expect_flags(FIN | ACK).tcp.seq + 1;
-    lab.segment(&flow, FIN | ACK, flow.seq, flow.ack, b"");
-    lab.expect_flags(ACK);
-    assert_eq!(state(&lab, id), Some(State::TimeWait));
+    rest(&mut lab, 1);
+    lab.audit();
 }
 
 #[test]
@@ -234,12 +241,7 @@ fn what_was_received_can_be_read_after_both_sides_closed() {
 #[test]
 fn a_newer_syn_takes_a_resting_tuple_and_an_older_one_does_not() {
     let mut lab = Lab::new();
-    let (mut flow, id) = lab.open(1);
-    lab.stack.close(lab.now, id);
-    lab.turn();
-    flow.ack = lab.expect_flags(FIN | ACK).tcp.seq + 1;
-    lab.segment(&flow, FIN | ACK, flow.seq, flow.ack, b"");
-    lab.sent.clear();
+    let (flow, id) = rest(&mut lab, 1);
     lab.segment(&flow, SYN, flow.seq - 100, 0, b"");
     assert_eq!(state(&lab, id), Some(State::TimeWait));
     lab.sent.clear();
@@ -254,13 +256,7 @@ fn a_newer_syn_takes_a_resting_tuple_and_an_older_one_does_not() {
 fn time_wait_is_bounded_and_gives_way_to_new_connections() {
     let mut lab = Lab::with(StackConfig { time_wait_max: 3, connections_max: 4, ..config() });
     for port in 1..=8 {
-        let (mut flow, id) = lab.open(port);
-        lab.stack.close(lab.now, id);
-        lab.turn();
-        flow.ack = lab.expect_flags(FIN | ACK).tcp.seq + 1;
-        lab.segment(&flow, FIN | ACK, flow.seq, flow.ack, b"");
-        lab.sent.clear();
-        lab.events.clear();
+        rest(&mut lab, port);
     }
     assert_eq!(lab.stat(Counter::ConnsTimeWait), 3);
     assert_eq!(lab.stat(Counter::ConnsClosed), 8);

@@ -62,6 +62,11 @@ fn icmp_error(kind: u8, code: u8, local: (u16, u32), remote_port: u16) -> Vec<u8
     quote[22..24].copy_from_slice(&remote_port.to_be_bytes());
     quote[24..28].copy_from_slice(&local.1.to_be_bytes());
     message.extend_from_slice(&quote);
+    icmp_frame(message)
+}
+
+/// A frame with an ICMP message from the peer, whose checksum is filled in.
+fn icmp_frame(mut message: Vec<u8>) -> Vec<u8> {
     let sum = barewire_stack::wire::checksum::Sum::new().add_bytes(&message).finish();
     message[2..4].copy_from_slice(&sum.to_be_bytes());
     let mut frame = vec![0; 34];
@@ -101,14 +106,7 @@ fn icmp_errors_do_not_end_an_established_connection() {
 #[test]
 fn an_echo_request_is_answered_in_place() {
     let mut lab = Lab::new();
-    let mut message = vec![8, 0, 0, 0, 0, 1, 0, 2, 1, 2, 3];
-    let sum = barewire_stack::wire::checksum::Sum::new().add_bytes(&message).finish();
-    message[2..4].copy_from_slice(&sum.to_be_bytes());
-    let mut frame = vec![0; 34];
-    Ethernet { dst: STACK_MAC, src: PEER_MAC, vlan_id: None, ethertype: ethernet::TYPE_IPV4 }
-        .emit(&mut frame);
-    ip_of(PEER_IP, STACK_IP, ipv4::PROTOCOL_ICMP).emit(&mut frame[14..], message.len() as u16);
-    frame.extend_from_slice(&message);
+    let mut frame = icmp_frame(vec![8, 0, 0, 0, 0, 1, 0, 2, 1, 2, 3]);
     frame.resize(60, 0xa5);
     lab.frame(frame);
     let reply = lab.others.pop().expect("an echo reply");
