@@ -1,8 +1,8 @@
 //! Segments that arrived at a worker which does not know their connection. Where the kernel or the
 //! NIC chooses the queue by rules that cannot be read, a flow may change its queue; such a segment
 //! visits the other workers in a ring until one knows it, and only the last of them refuses it. The
-//! bytes travel in boxes that circulate between a store and an inbox, so nothing is allocated on the
-//! way and the store is the bound.
+//! bytes travel in boxes that circulate between a store and an inbox: the store is the bound, and a
+//! box takes its memory when it is first used.
 
 use crate::sys::eventfd::EventFd;
 use crossbeam_queue::ArrayQueue;
@@ -17,8 +17,7 @@ const FRAME_BYTES_MAX: usize = 4096;
 
 /// A frame on its way.
 pub(super) struct Parcel {
-    bytes: Box<[u8]>,
-    len: usize,
+    bytes: Vec<u8>,
     /// Workers behind the receiver that have not been asked.
     pub(super) hops_left: usize,
 }
@@ -26,7 +25,7 @@ pub(super) struct Parcel {
 impl Parcel {
     /// The frame.
     pub(super) fn frame(&mut self) -> &mut [u8] {
-        &mut self.bytes[..self.len]
+        &mut self.bytes
     }
 }
 
@@ -53,9 +52,7 @@ impl Handoff {
         let inbox = |bell: &Arc<EventFd>| {
             let empty = ArrayQueue::new(FRAMES_MAX);
             for _ in 0..n_boxes {
-                // Zeroed by the allocator, so that a box takes memory when it is first used.
-                let bytes = vec![0; FRAME_BYTES_MAX].into_boxed_slice();
-                let parcel = Parcel { bytes, len: 0, hops_left: 0 };
+                let parcel = Parcel { bytes: Vec::new(), hops_left: 0 };
                 assert!(empty.push(Box::new(parcel)).is_ok(), "there are as many places as boxes");
             }
             Arc::new(Inbox { full: ArrayQueue::new(FRAMES_MAX), empty, bell: bell.clone() })
@@ -93,9 +90,11 @@ impl Handoff {
             return false;
         }
         let Some(mut parcel) = self.next.empty.pop() else { return false };
-        parcel.len = frame.len();
         parcel.hops_left = hops_left;
-        parcel.frame().copy_from_slice(frame);
+        parcel.bytes.clear();
+        // Whole at once: every later frame fits.
+        parcel.bytes.reserve_exact(FRAME_BYTES_MAX);
+        parcel.bytes.extend_from_slice(frame);
         // A receiver that has frames waiting is awake, or about to be.
         let asleep = self.next.full.is_empty();
         assert!(self.next.full.push(parcel).is_ok(), "an inbox has a place for every box");
