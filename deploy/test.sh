@@ -74,7 +74,7 @@ main() {
     deploy/residue.sh > "$work/before"
 
     check format cargo fmt --all --check
-    check "shell scripts" shellcheck -x deploy/*.sh .ci/run
+    check "shell scripts" shellcheck -x deploy/*.sh bench/*.sh .ci/run
     check build cargo build --locked --workspace --all-targets
     check lints cargo clippy --locked --workspace --all-targets -- -D warnings
     check documentation env RUSTDOCFLAGS="-D warnings" \
