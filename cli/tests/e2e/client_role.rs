@@ -1,0 +1,109 @@
+//! The engine as client of the kernel's servers: nginx, an echo server, and nobody. The kernel must
+//! find nothing to complain about in what it is sent.
+
+use std::io::ErrorKind;
+use std::io::Read;
+use std::net::TcpListener;
+
+use serde_json::Value;
+
+use crate::engine::{CLIENT, Engine, KERNEL, load};
+use crate::kernel::{Echo, Nginx, PATIENCE, expect_content};
+use crate::lab::{End, Lab};
+
+fn lab() -> Lab {
+    Lab::new(&[(End::Server, &format!("{KERNEL}/24"))])
+}
+
+/// Runs a load test against the kernel; nothing of it may fail.
+fn load_kernel(lab: &Lab, line: &str) -> Value {
+    let (ended, report) = load(lab, End::Client, &format!("{line} --addr {CLIENT}/24"));
+    ended.expect_status(0);
+    assert_eq!(report["failed"], 0, "{report:#}");
+    assert_eq!(report["requests"], report["responses"], "{report:#}");
+    expect_content(lab, End::Server);
+    report
+}
+
+#[test]
+fn nginx_is_loaded_in_every_shape() {
+    let lab = lab();
+    let nginx = Nginx::start(&lab, End::Server, &format!("{KERNEL}:80"));
+    let to = format!("--protocol http --dst {KERNEL}:80");
+    let rr = load_kernel(&lab, &format!("rr {to} --connections 32 --duration 2s"));
+    assert!(rr["responses"].as_u64() > Some(1_000), "{rr:#}");
+    let cps = load_kernel(&lab, &format!("cps {to} --connections 32 --rate 2k --duration 2s"));
+    assert!(cps["responses"].as_u64() > Some(1_000), "{cps:#}");
+    assert_eq!(cps["opened"], cps["responses"], "one request for each connection");
+    let hold = load_kernel(&lab, &format!("hold {to} --connections 500 --duration 500ms"));
+    assert_eq!((&hold["peak_open"], &hold["responses"]), (&500.into(), &500.into()));
+    nginx.stop();
+}
+
+#[test]
+fn an_echo_server_is_loaded_in_every_shape() {
+    let lab = lab();
+    let echo = Echo::start(&lab, End::Server, &format!("{KERNEL}:7000"), 64);
+    let to = format!("--dst {KERNEL}:7000 --request-bytes 1000");
+    let rr = load_kernel(&lab, &format!("rr {to} --connections 32 --duration 2s"));
+    assert!(rr["responses"].as_u64() > Some(1_000), "{rr:#}");
+    assert_eq!(rr["bytes_sent"], rr["bytes_received"]);
+    let cps = load_kernel(&lab, &format!("cps {to} --connections 32 --rate 1k --duration 2s"));
+    assert!(cps["responses"].as_u64() > Some(500), "{cps:#}");
+    let hold =
+        load_kernel(&lab, &format!("hold {to} --connections 50 --exchanges 10 --duration 500ms"));
+    assert_eq!((&hold["peak_open"], &hold["responses"]), (&50.into(), &500.into()));
+    drop(echo);
+}
+
+#[test]
+fn a_connection_by_hand_talks_to_the_kernel() {
+    let lab = lab();
+    let echo = Echo::start(&lab, End::Server, &format!("{KERNEL}:7000"), 2);
+    let engine = Engine::start(&lab, End::Client, &format!("--addr {CLIENT}/24"));
+    let (id, line) = engine.connect(&format!("{KERNEL}:7000 --src-port 33333"));
+    assert!(line.contains(&format!("from {CLIENT}:33333")), "{line}");
+
+    let sent = engine.command(&format!("send {id} --text hello --expect-reply 5"));
+    assert_eq!(sent.expect_status(0).out, "sent 5\nhello\n");
+    let conns = engine.conns();
+    assert_eq!(conns.len(), 1);
+    assert_eq!(conns[0]["state"], "ESTABLISHED");
+    assert_eq!(conns[0]["remote"], format!("{KERNEL}:7000"));
+
+    engine.command(&format!("close {id}")).expect_status(0);
+    engine.await_stat("conns_closed", 1);
+    expect_content(&lab, End::Server);
+    engine.stop();
+    drop(echo);
+}
+
+#[test]
+fn a_failed_open_says_why() {
+    let lab = lab();
+    let engine = Engine::start(&lab, End::Client, &format!("--addr {CLIENT}/24"));
+    let refused = engine.command(&format!("connect {KERNEL}:7001")).expect_status(1).out;
+    assert!(refused.starts_with("failed: ") && refused.contains("refused"), "{refused}");
+    let silent = engine.command("connect 10.99.0.77:7001 --timeout 20s").expect_status(1).out;
+    assert!(silent.starts_with("failed: ") && silent.contains("ARP"), "{silent}");
+    engine.await_stat("conns_open", 0);
+    engine.stop();
+}
+
+#[test]
+fn an_aborted_connection_is_reset_at_the_kernel() {
+    let lab = lab();
+    let listener = lab.within(End::Server, || TcpListener::bind(format!("{KERNEL}:7000")));
+    let listener = listener.expect("listens");
+    let engine = Engine::start(&lab, End::Client, &format!("--addr {CLIENT}/24"));
+    let (id, _) = engine.connect(&format!("{KERNEL}:7000"));
+    let (mut stream, from) = listener.accept().expect("the connection is there");
+    assert_eq!(from.ip().to_string(), CLIENT);
+    stream.set_read_timeout(Some(PATIENCE)).expect("sets its patience");
+
+    engine.command(&format!("abort {id}")).expect_status(0);
+    let error = stream.read(&mut [0; 8]).expect_err("it was reset");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    engine.await_stat("conns_aborted", 1);
+    engine.stop();
+}
