@@ -56,7 +56,7 @@ leave() {
         kill -TERM "$pid" 2> /dev/null
         wait "$pid"
     done
-    [[ -z $work ]] || rm -rf "$work"
+    rm -rf "$work"
     exit $status
 }
 
@@ -66,12 +66,12 @@ main() {
     packages_need "${PACKAGES_BUILD[@]}" "${PACKAGES_DEMO[@]}" "${PACKAGES_TEST[@]}" || exit
     packages_need_rust "$ROOT/Cargo.toml" || exit
     cd "$ROOT" || exit 3
+    work=$(mktemp -d)
+    deploy/residue.sh > "$work/before"
     trap leave EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM
     trap 'exit 129' HUP
-    work=$(mktemp -d)
-    deploy/residue.sh > "$work/before"
 
     check format cargo fmt --all --check
     check "shell scripts" shellcheck -x deploy/*.sh bench/*.sh .ci/run

@@ -109,8 +109,9 @@ impl Nginx {
         fs::write(&conf, text).expect("writes the configuration");
         let line = format!("nginx -c {} -e {dir}/nginx.errors", conf.display());
         let running = lab.start(end, &line, "nginx.log");
+        // A connection that is tried too early would count as a reset.
         await_that("nginx listens", Duration::from_secs(5), || {
-            lab.within(end, || TcpStream::connect(addr).is_ok())
+            lab.run(end, "ss -Hltn").out.contains(addr)
         });
         Nginx { running }
     }

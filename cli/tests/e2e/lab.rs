@@ -4,6 +4,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,6 +13,9 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
 use nix::unistd::geteuid;
+
+/// Makes and removes the namespaces.
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/lab.sh");
 
 /// One side of the pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +47,8 @@ impl End {
 pub struct Lab {
     name: String,
     dir: PathBuf,
+    /// Removes all of it when its input ends, and so also when this process is killed.
+    keeper: Child,
     /// Locked for as long as the lab exists, by whatever test process.
     _turn: File,
 }
@@ -62,20 +68,15 @@ impl Lab {
         fs::create_dir(&dir).expect("makes a directory");
         // Tests of other users must get through it.
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).expect("opens its directory");
-        let lab = Lab { name, dir, _turn: turn };
-        let mut up = lab.script("up");
+        let keeper = start_keeper(&name, &dir);
+        let lab = Lab { name, dir, keeper, _turn: turn };
+        let mut up = Command::new(SCRIPT);
+        up.args(["up", "--names", &lab.name]);
         for (end, address) in kernel {
             up.args(["--kernel", &format!("{}={address}", end.name())]);
         }
         Ended::of(&mut up).expect_status(0);
         lab
-    }
-
-    fn script(&self, command: &str) -> Command {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/lab.sh");
-        let mut line = Command::new(script);
-        line.args([command, "--names", &self.name]);
-        line
     }
 
     pub fn path(&self, file: &str) -> PathBuf {
@@ -142,13 +143,23 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        let down = Ended::of(&mut self.script("down"));
-        let removed = fs::remove_dir_all(&self.dir);
-        if !thread::panicking() {
-            down.expect_status(0);
-            removed.expect("removes its directory");
-        }
+        drop(self.keeper.stdin.take());
+        let ended = self.keeper.wait().expect("the keeper can be waited for");
+        assert!(ended.success() || thread::panicking(), "the lab was not removed: {ended}");
     }
+}
+
+/// Waits in the background for the end of its input, in a process group that no signal to the tests
+/// reaches.
+fn start_keeper(name: &str, dir: &Path) -> Child {
+    let keep = "cat > /dev/null; rm -rf \"$3\"; exec \"$1\" down --names \"$2\"";
+    Command::new("sh")
+        .args(["-c", keep, "keeper", SCRIPT, name])
+        .arg(dir)
+        .stdin(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .expect("starts the keeper of the lab")
 }
 
 /// Waits for something that takes the kernel a moment.
