@@ -79,7 +79,8 @@ main() {
     check lints cargo clippy --locked --workspace --all-targets -- -D warnings
     check documentation env RUSTDOCFLAGS="-D warnings" \
         cargo doc --locked --workspace --no-deps
-    check tests cargo test --locked --workspace --no-fail-fast
+    # One after the other: engines, kernels and a judge of their timing share two CPUs.
+    check tests env RUST_TEST_THREADS=1 cargo test --locked --workspace --no-fail-fast
     check "release build" cargo build --release --locked --workspace
     check "demonstration" deploy/demo.sh --connections 20k --duration 2s
     check "demonstration in memory" deploy/demo.sh --connections 20k --duration 2s --memory
