@@ -278,4 +278,8 @@ main() {
     stop_server
 }
 
-main "$@"
+# Read to its end before it runs, so that an edit of this file does not disturb a run of it.
+{
+    main "$@"
+    exit
+}

@@ -91,4 +91,8 @@ main() {
     ((failed == 0))
 }
 
-main "$@"
+# Read to its end before it runs, so that an edit of this file does not disturb a run of it.
+{
+    main "$@"
+    exit
+}

@@ -134,4 +134,7 @@ fn a_killed_command_takes_its_daemon_along() {
     child.kill().expect("kills it");
     child.wait().expect("it ends");
     await_file(&dir.join("ended"));
+    // The killed command could not remove its directory.
+    let left = std::env::temp_dir().join(format!("barewire-{}-0", child.id()));
+    std::fs::remove_dir_all(left).expect("its configuration is there");
 }
