@@ -276,10 +276,8 @@ main() {
     take_stock
     report
     stop_server
-}
-
-# Read to its end before it runs, so that an edit of this file does not disturb a run of it.
-{
-    main "$@"
+    # Nothing is read from here on: an edit of this file does not disturb a run of it.
     exit
 }
+
+main "$@"
