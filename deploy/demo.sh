@@ -116,7 +116,8 @@ leave() {
     # Nothing may interrupt the removal.
     trap '' INT TERM HUP
     set +e
-    for pid in $(jobs -pr); do
+    # The load test before its server, so that it can close its connections.
+    for pid in $(jobs -pr | tac); do
         end_process "$pid"
     done
     if [[ -n $keep && -n $LAB_NAME ]]; then
@@ -148,9 +149,15 @@ run_in_memory() {
         --queues "$queues" --duration "$duration" ${json:+--json "$json"}
 }
 
+# A command in a namespace and a session of its own: Ctrl-C reaches this script alone, which asks each
+# process once. Run in the background, its process number is the command's.
+apart() { # END COMMAND...
+    exec setsid ip netns exec "$(lab_namespace "$1")" "${@:2}"
+}
+
 start_server() {
     # The limit counts an even share for each worker; the pair does not spread quite evenly.
-    ip netns exec "$(lab_namespace server)" "$BAREWIRE" \
+    apart server "$BAREWIRE" \
         --control "$work/server.sock" serve --dev server0 --queues "$queues" \
         --addr $SERVER/24 --listen $PORT=echo --connections-max $((2 * connections)) >&2 &
     server_pid=$!
@@ -167,7 +174,7 @@ start_server() {
 # The load test, and beside it a look at the server each second: its memory counts while the most
 # connections are open.
 run_load() {
-    ip netns exec "$(lab_namespace client)" "$BAREWIRE" load hold \
+    apart client "$BAREWIRE" load hold \
         --dev client0 --queues "$queues" --addr 10.99.0.2/24 --src $CLIENT_ADDRESSES \
         --dst $SERVER:$PORT --connections "$connections" --connections-max $((2 * connections)) \
         --duration "$duration" --request-bytes $REQUEST_BYTES --json "$work/load.json" &
