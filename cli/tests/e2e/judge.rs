@@ -75,7 +75,8 @@ fn a_server_without_loss_looks_like_one() {
         assert_eq!(stream.read(&mut [0; 8]).expect("an orderly end"), 0);
     });
     engine.await_stat("conns_closed", 2);
-    capture.expect_clean(1_000);
+    // The megabyte alone is 725 segments of data; how many ACKs there are is the batches' choice.
+    capture.expect_clean(750);
     engine.stop();
 }
 
