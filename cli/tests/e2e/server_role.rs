@@ -99,7 +99,7 @@ fn curl_in_parallel_gets_every_body() {
 fn wrk_meets_no_error() {
     let lab = lab();
     let engine = Engine::server(&lab);
-    let ended = lab.run(End::Client, &format!("wrk -t 2 -c 64 -d 2s http://{SERVER}/"));
+    let ended = lab.run(End::Client, &format!("wrk -t 2 -c 64 -d 2s http://{SERVER}:80/"));
     let out = ended.expect_status(0).out;
     assert!(!out.contains("Socket errors") && !out.contains("Non-2xx"), "{out}");
     let requests = out.lines().find_map(|line| line.trim().split_once(" requests in"));
