@@ -67,7 +67,7 @@ await() { # LAB
 
 requests_per_second() { # LAB
     LAB_NAME=$1
-    lab_exec client taskset -c 1 wrk -t 1 -c 64 -d 2s "http://$SERVER/" > "$work/wrk"
+    lab_exec client taskset -c 1 wrk -t 1 -c 64 -d 2s "http://$SERVER:80/" > "$work/wrk"
     if grep -E "Socket errors|Non-2xx" "$work/wrk" >&2; then
         exit 1
     fi
