@@ -48,10 +48,7 @@ impl Connection {
     fn reset_segment(&mut self, cx: &mut Context<'_>) -> Outgoing {
         self.reset = false;
         cx.stats.inc(Counter::TcpRstOut);
-        // Behind a window that is closed, or was taken back, a RST would go unheard (RFC 5961).
-        let edge = self.snd.una + self.snd.wnd;
-        let seq = if self.snd.max.gt(edge) { edge } else { self.snd.max };
-        self.segment(cx, Flags::RST | Flags::ACK, seq, 0)
+        self.segment(cx, Flags::RST | Flags::ACK, self.bare_seq(), 0)
     }
 
     /// SYN or SYN-ACK, when it was not sent or its timer ran out.
@@ -172,12 +169,16 @@ impl Connection {
         if !self.rcv.ack {
             return None;
         }
-        // Not SND.NXT, which goes back after a timeout: the peer would take the ACK for an old
-        // duplicate and drop it. Nor beyond a closed window, where a probe may have gone.
-        let seq = self.snd.max.min(self.snd.una + self.snd.wnd);
-        let mut out = self.segment(cx, Flags::ACK, seq, 0);
+        let mut out = self.segment(cx, Flags::ACK, self.bare_seq(), 0);
         out.tcp.options.sack = self.sack_blocks(cx.pool);
         Some(out)
+    }
+
+    /// The number of a segment that carries nothing. Not SND.NXT, which goes back after a timeout:
+    /// the peer would take an ACK for an old duplicate and drop it. Nor beyond a window that is
+    /// closed, where a probe may have gone, or was taken back: a RST would go unheard (RFC 5961).
+    fn bare_seq(&self) -> Seq {
+        self.snd.max.min(self.snd.una + self.snd.wnd)
     }
 
     /// What is held out of order, the run with the newest segment first (RFC 2018 section 4).
