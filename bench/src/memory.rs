@@ -31,7 +31,6 @@ use std::{fmt, io, thread};
 /// Frames of each queue: two rings of the engine's default size.
 const N_FRAMES: u32 = 4096;
 const FRAME_BYTES: u16 = 2048;
-const MTU: u16 = 1500;
 
 /// What both ends may buffer, per worker.
 const BUFFER_BYTES_MAX: usize = 64 << 20;
@@ -195,7 +194,6 @@ fn new_stack(
         prefixes,
         gateway: None,
         resolver: Resolver::Arp,
-        mtu: MTU,
         ttl: 64,
         dscp: 0,
         rx_checksum: ChecksumPolicy::Verify,

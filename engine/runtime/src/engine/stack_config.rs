@@ -38,7 +38,6 @@ pub(super) fn stack_config(site: &Site, secret: Secret, n_workers: u64) -> Stack
             Ownership::Owned => Resolver::Arp,
             Ownership::Shared => Resolver::Kernel,
         },
-        mtu: u16::try_from(site.interface.mtu).unwrap_or(u16::MAX),
         ttl: tcp.ttl,
         dscp: tcp.dscp,
         rx_checksum: site.rx_checksum,

@@ -44,7 +44,6 @@ fn worker(number: u8, tcp: &TcpConfig, bounds: &Bounds) -> Worker<MemoryDevice> 
         prefixes: vec![Prefix { addr: Ipv4Addr::new(10, number, 0, 0), len: 16 }],
         gateway: None,
         resolver: Resolver::Arp,
-        mtu: 1500,
         ttl: 64,
         dscp: 0,
         rx_checksum: ChecksumPolicy::Verify,

@@ -56,8 +56,6 @@ pub struct StackConfig {
     pub gateway: Option<Ipv4Addr>,
     /// Who resolves next hops.
     pub resolver: Resolver,
-    /// IPv4 packet length that the link takes.
-    pub mtu: u16,
     /// Time to live of what we send (RFC 9293 MUST-49).
     pub ttl: u8,
     /// Differentiated services code point of what we send (MUST-48).

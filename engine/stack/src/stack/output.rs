@@ -18,7 +18,7 @@ const BURST_MAX: u32 = 16;
 
 impl Stack {
     /// Writes the next frame into `buf` and returns its length, or `None` when nothing is to be
-    /// sent. `buf` takes a frame of the configured MTU.
+    /// sent. `buf` takes headers and a segment of the configured MSS.
     pub fn poll_transmit(&mut self, now: Instant, buf: &mut [u8]) -> Option<usize> {
         let Some(len) = self.next_question(buf).or_else(|| self.next_segment(now, buf)) else {
             // Nothing changes the pool from here on until the next turn.

@@ -36,7 +36,6 @@ pub(crate) fn config() -> StackConfig {
         prefixes: vec![Prefix { addr: Ipv4Addr::new(10, 7, 0, 0), len: 16 }],
         gateway: None,
         resolver: Resolver::Arp,
-        mtu: 1500,
         ttl: 64,
         dscp: 0,
         rx_checksum: ChecksumPolicy::Verify,
