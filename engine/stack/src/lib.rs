@@ -17,11 +17,14 @@
 //! - [`flow`]: which connection a segment is for
 //! - [`stack`]: all of it together
 //! - [`device`]: the seam to whatever moves frames, and the in-process wire
+//! - [`dice`], [`impair`]: seeded draws, and the faults of a path made of them
 
 #![forbid(unsafe_code)]
 
 pub mod device;
+pub mod dice;
 pub mod flow;
+pub mod impair;
 pub mod stack;
 pub mod stats;
 pub mod tcp;

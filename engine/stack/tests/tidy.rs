@@ -43,6 +43,8 @@ const ARROWS: &[(&str, &str)] = &[
     ("stack::flow", "stack::wire"),
     ("stack::tcp", "stack::flow stack::stats stack::time stack::wire"),
     ("stack::device", "stack::time"),
+    ("stack::dice", ""),
+    ("stack::impair", "stack::dice stack::time stack::wire"),
     ("stack::stack", "stack::device stack::flow stack::stats stack::tcp stack::time stack::wire"),
     // The engine. Nothing below a worker calls upward; applications see connections only.
     ("runtime::sys", "stack::time"),
