@@ -244,9 +244,13 @@ impl Stack {
                 if let Some(slot) = found {
                     self.recycle(slot);
                 }
-                match self.listener(local) {
+                let listener = self.listener(local);
+                // All workers listen, but a connection belongs to one: what opens nothing may be
+                // for a connection elsewhere, whose flow changed its queue.
+                let opens = listener.is_some() && is_opening(&seg);
+                match listener {
+                    _ if !opens && miss == Miss::HandOff => return Fate::Use(Counter::UseHandoff),
                     Some(app) => self.on_listen(now, app, tuple, &seg),
-                    None if miss == Miss::HandOff => return Fate::Use(Counter::UseHandoff),
                     None => Verdict::Refuse(Counter::DropNoConnection),
                 }
             }
@@ -375,4 +379,9 @@ impl Stack {
         let any = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, local.port());
         self.listeners.get(&local).or_else(|| self.listeners.get(&any)).copied()
     }
+}
+
+/// A SYN that asks a listener for a connection.
+fn is_opening(seg: &Tcp) -> bool {
+    seg.flags.contains(Flags::SYN) && !seg.flags.intersects(Flags::ACK | Flags::RST)
 }

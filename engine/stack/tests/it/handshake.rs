@@ -1,7 +1,7 @@
 //! CLOSED, LISTEN and both sides of the handshake, played by hand.
 
 use crate::peer::*;
-use barewire_stack::stack::ConnectError;
+use barewire_stack::stack::{ConnectError, Disposition, Miss};
 use barewire_stack::stats::Counter;
 use barewire_stack::tcp::{End, Events, State};
 use barewire_stack::time::Duration;
@@ -336,5 +336,25 @@ fn owned_addresses_answer_arp_and_strangers_are_not_believed() {
         lab.frame(arp_frame(ArpOperation::Request, [10, 0, 0, host].into(), PEER_MAC, STACK_IP));
     }
     assert!(lab.stat(Counter::NeighborFull) > 0, "the cache is bounded");
+    lab.audit();
+}
+
+#[test]
+fn a_worker_hands_on_what_may_belong_to_a_connection_elsewhere() {
+    let mut lab = Lab::new();
+    let segment = |flags| {
+        let (src_port, dst_port) = (40_000, PORT);
+        let tcp = Tcp { src_port, dst_port, seq: 5, ack: 7, flags, ..Tcp::default() };
+        frame_of(PEER_IP, STACK_IP, &tcp, b"")
+    };
+    for flags in [ACK, FIN | ACK, RST, RST | ACK, SYN | ACK] {
+        let asked = lab.stack.on_frame(lab.now, &mut segment(flags), Miss::HandOff);
+        assert_eq!(asked, Disposition::HandOff, "{flags:?}");
+        let last = lab.stack.on_frame(lab.now, &mut segment(flags), Miss::Last);
+        let is_refused = matches!(last, Disposition::Reply(_));
+        assert_eq!(is_refused, !flags.contains(RST), "{flags:?}");
+    }
+    let opened = lab.stack.on_frame(lab.now, &mut segment(SYN), Miss::HandOff);
+    assert_eq!((opened, lab.stack.n_records()), (Disposition::Done, 1));
     lab.audit();
 }
