@@ -99,7 +99,11 @@ counters! {
     TcpIn "tcp_in" Count "segments" "TCP segments that passed the parser.";
     TcpOut "tcp_out" Count "segments" "TCP segments sent, retransmissions included.";
     TcpRetransmitted "tcp_retransmitted" Warn "segments" "Segments sent again: SYN, data or FIN.";
-    TcpFastRetransmits "tcp_fast_retransmits" Warn "events" "Recoveries begun by three duplicate ACKs.";
+    TcpFastRetransmits "tcp_fast_retransmits" Warn "events" "Recoveries begun by RACK or by three duplicate ACKs.";
+    TcpTailProbes "tcp_tail_probes" Warn "segments" "Tail loss probes sent (RFC 8985): the end of a flight was not acknowledged in time.";
+    TcpDsackIn "tcp_dsack_in" Count "segments" "Acknowledgements that report data received twice (RFC 2883): something was sent again too early.";
+    TcpEcnMarked "tcp_ecn_marked" Count "segments" "Segments that a router marked instead of dropping them (RFC 3168).";
+    TcpEcnReductions "tcp_ecn_reductions" Warn "events" "Windows reduced because the peer saw marked segments (RFC 3168).";
     TcpTimeouts "tcp_timeouts" Warn "events" "Retransmission timeouts.";
     TcpProbes "tcp_probes" Count "segments" "Zero-window and keepalive probes sent.";
     TcpOutOfOrder "tcp_out_of_order" Count "segments" "Segments kept for reassembly because an earlier one is missing.";

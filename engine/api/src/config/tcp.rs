@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, in_range};
+use crate::text::word_enum;
 use crate::unit::{Bytes, Count, Span};
 
 /// The most connections of one daemon.
@@ -11,6 +12,28 @@ pub const CONNECTIONS_MAX: u64 = 100_000_000;
 
 /// The largest window that RFC 7323 section 2.3 can express.
 const WINDOW_BYTES_MAX: u64 = 1 << 30;
+
+word_enum! {
+    /// How the congestion window grows and shrinks.
+    pub enum CongestionControl: "cubic or newreno" {
+        /// CUBIC, RFC 9438.
+        Cubic = "cubic",
+        /// NewReno, RFC 5681 and 6582.
+        NewReno = "newreno",
+    }
+}
+
+word_enum! {
+    /// Explicit congestion notification, RFC 3168.
+    pub enum Ecn: "off, accept or request" {
+        /// Never.
+        Off = "off",
+        /// When the peer asks for it.
+        Accept = "accept",
+        /// Our SYNs ask for it too.
+        Request = "request",
+    }
+}
 
 /// Limits and timers of every connection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -68,6 +91,10 @@ pub struct Tcp {
     pub window_scale: bool,
     /// Initial congestion window in segments, RFC 6928.
     pub initial_window_segments: u32,
+    /// Congestion control: cubic (RFC 9438) or newreno (RFC 5681).
+    pub congestion: CongestionControl,
+    /// Explicit congestion notification, RFC 3168: off, accept or request.
+    pub ecn: Ecn,
     /// Time to live of sent packets.
     pub ttl: u8,
     /// Differentiated services code point of sent packets, 0 to 63.
@@ -102,6 +129,8 @@ impl Default for Tcp {
             sack: true,
             window_scale: true,
             initial_window_segments: 10,
+            congestion: CongestionControl::Cubic,
+            ecn: Ecn::Accept,
             ttl: 64,
             dscp: 0,
         }

@@ -2,10 +2,11 @@
 //! terms and divided among the workers.
 
 use super::{Site, StartError};
-use barewire_api::config::{Ownership, Prefix};
+use barewire_api::config::{self, Ownership, Prefix};
 use barewire_api::unit::Span;
 use barewire_stack::stack::{self, Resolver, StackConfig};
 use barewire_stack::tcp::TcpConfig;
+use barewire_stack::tcp::config::{CongestionControl, Ecn};
 use barewire_stack::tcp::isn::Secret;
 use barewire_stack::time::Duration;
 use barewire_stack::wire::ethernet::Mac;
@@ -79,5 +80,14 @@ fn tcp_config(site: &Site) -> TcpConfig {
         sack: tcp.sack,
         window_scale: tcp.window_scale,
         initial_window_segments: tcp.initial_window_segments,
+        congestion: match tcp.congestion {
+            config::CongestionControl::Cubic => CongestionControl::Cubic,
+            config::CongestionControl::NewReno => CongestionControl::NewReno,
+        },
+        ecn: match tcp.ecn {
+            config::Ecn::Off => Ecn::Off,
+            config::Ecn::Accept => Ecn::Accept,
+            config::Ecn::Request => Ecn::Request,
+        },
     }
 }

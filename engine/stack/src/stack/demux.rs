@@ -236,7 +236,7 @@ impl Stack {
         let verdict = match self.find(&tuple) {
             Some(slot) if !self.is_fresh_syn(slot, &seg, local) => {
                 let (record, mut cx) = self.split(slot, now);
-                let verdict = record.conn.on_segment(&mut cx, &seg, payload);
+                let verdict = record.conn.on_segment(&mut cx, &seg, place.ip.ecn, payload);
                 self.after(slot);
                 verdict
             }

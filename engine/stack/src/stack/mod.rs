@@ -28,6 +28,7 @@ pub use record::ConnId;
 use crate::flow::{FourTuple, Table};
 use crate::stats::{Counter, Counters};
 use crate::tcp::buffer::{CHUNK_BYTES, Pool};
+use crate::tcp::scoreboard::Segments;
 use crate::tcp::{Connection, Context, End, Events, State, Tick};
 use crate::time::{Duration, Instant};
 use neighbor::Neighbors;
@@ -132,6 +133,14 @@ pub struct ConnInfo {
     pub sack: bool,
     /// Windows are scaled.
     pub window_scale: bool,
+    /// Explicit congestion notification is in use.
+    pub ecn: bool,
+    /// Congestion control, in one word.
+    pub congestion: &'static str,
+    /// What the sender does about loss, in one word: open, reduced, recovery or loss.
+    pub phase: &'static str,
+    /// Bytes that are taken to be in the network.
+    pub pipe: u32,
 }
 
 /// Memory of a stack, in bytes.
@@ -141,7 +150,7 @@ pub struct Memory {
     pub records: usize,
     /// The connection table.
     pub table: usize,
-    /// Buffer chunks in use.
+    /// Buffer chunks in use, and the records of segments in flight beyond one per connection.
     pub buffers: usize,
 }
 
@@ -153,6 +162,7 @@ pub struct Stack {
     table: Table,
     wheel: Wheel,
     pool: Pool,
+    segments: Segments,
     neighbors: Neighbors,
     stats: Counters,
     /// Listening endpoints; the unspecified address stands for all of ours.
@@ -186,11 +196,15 @@ impl Stack {
     /// An empty stack; `now` is the time of its first turn.
     pub fn new(config: StackConfig, now: Instant) -> Self {
         let key = config.secret.table_key();
+        let pool = Pool::new(config.buffer_bytes_max);
+        // Two segments in flight for every chunk: half a chunk each, as small writes leave them.
+        let segments = Segments::new(2 * pool.n_free());
         Stack {
             records: Records::new(),
             table: Table::new(key),
             wheel: Wheel::new(Tick::at(now)),
-            pool: Pool::new(config.buffer_bytes_max),
+            pool,
+            segments,
             neighbors: Neighbors::new(config.neighbors_max, config.resolver, key),
             stats: Counters::new(),
             listeners: BTreeMap::new(),
@@ -225,7 +239,7 @@ impl Stack {
         Memory {
             records: self.records.bytes(),
             table: self.table.bytes(),
-            buffers: self.pool.n_used() as usize * CHUNK_BYTES,
+            buffers: self.pool.n_used() as usize * CHUNK_BYTES + self.segments.bytes(),
         }
     }
 
@@ -238,6 +252,9 @@ impl Stack {
         }
         if records == 0 && self.pool.n_used() > 0 {
             return Err(format!("{} buffer chunks belong to nobody", self.pool.n_used()));
+        }
+        if records == 0 && self.segments.n_used() > 0 {
+            return Err(format!("{} segments are in flight for nobody", self.segments.n_used()));
         }
         Ok(())
     }
@@ -298,8 +315,8 @@ impl Stack {
     pub fn event_done(&mut self, id: ConnId) {
         if let Some(slot) = self.records.slot_of(id) {
             if self.records[slot].told {
-                let Stack { records, pool, .. } = self;
-                records[slot].conn.release(pool);
+                let Stack { records, pool, segments, .. } = self;
+                records[slot].conn.release(pool, segments);
             }
             self.retire(slot);
         }
@@ -337,6 +354,10 @@ impl Stack {
             timestamps: conn.has_timestamps(),
             sack: conn.has_sack(),
             window_scale: conn.has_window_scale(),
+            ecn: conn.has_ecn(),
+            congestion: tcp.congestion.name(),
+            phase: conn.congestion.phase().name(),
+            pipe: conn.pipe(),
         })
     }
 
@@ -347,13 +368,13 @@ impl Stack {
 
     /// A record and what its connection is lent.
     fn split(&mut self, slot: u32, now: Instant) -> (&mut Record, Context<'_>) {
-        let Stack { records, config, pool, stats, .. } = self;
-        (&mut records[slot], Context { now, config: &config.tcp, pool, stats })
+        let Stack { records, config, pool, segments, stats, .. } = self;
+        (&mut records[slot], Context { now, config: &config.tcp, pool, segments, stats })
     }
 
     fn context(&mut self, now: Instant) -> Context<'_> {
-        let Stack { config, pool, stats, .. } = self;
-        Context { now, config: &config.tcp, pool, stats }
+        let Stack { config, pool, segments, stats, .. } = self;
+        Context { now, config: &config.tcp, pool, segments, stats }
     }
 
     /// After anything happened to a connection: its deadline, its events and what it may have to
@@ -397,8 +418,8 @@ impl Stack {
         }
         self.forget_tuple(slot);
         self.wheel.remove(&mut self.records, slot);
-        let Stack { records, pool, .. } = self;
-        records[slot].conn.release(pool);
+        let Stack { records, pool, segments, .. } = self;
+        records[slot].conn.release(pool, segments);
         self.records.remove(slot);
     }
 }

@@ -131,7 +131,8 @@ impl Stack {
         let (local, remote) = (record.tuple.local(), record.tuple.remote());
         (out.tcp.src_port, out.tcp.dst_port) = (local.port(), remote.port());
         let at = self.emit_ethernet(buf, mac, ethernet::TYPE_IPV4);
-        let header = self.ipv4_header(*local.ip(), *remote.ip(), ipv4::PROTOCOL_TCP);
+        let mut header = self.ipv4_header(*local.ip(), *remote.ip(), ipv4::PROTOCOL_TCP);
+        header.ecn = out.ecn;
         let len = out.tcp.header_len() + out.len as usize;
         let start = at + header.emit(&mut buf[at..], len as u16);
         let payload = start + out.tcp.emit(&mut buf[start..]);

@@ -211,6 +211,7 @@ mod tests {
     use crate::flow::FourTuple;
     use crate::stats::Counters;
     use crate::tcp::buffer::Pool;
+    use crate::tcp::scoreboard::Segments;
     use crate::tcp::{Connection, Context, Opening, Seq, TcpConfig};
     use crate::time::Instant;
     use proptest::prelude::*;
@@ -219,10 +220,15 @@ mod tests {
 
     fn records(n: u16) -> Records {
         let (mut pool, mut stats, mut records) = (Pool::new(1), Counters::new(), Records::new());
-        let config = TcpConfig::default();
+        let (config, mut segments) = (TcpConfig::default(), Segments::new(1));
         for port in 0..n {
-            let mut cx =
-                Context { now: Instant::ZERO, config: &config, pool: &mut pool, stats: &mut stats };
+            let mut cx = Context {
+                now: Instant::ZERO,
+                config: &config,
+                pool: &mut pool,
+                segments: &mut segments,
+                stats: &mut stats,
+            };
             let opening = Opening { iss: Seq(0), timestamp_offset: 0 };
             let conn = Connection::connect(&mut cx, opening);
             let addr = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);

@@ -2,6 +2,36 @@
 
 use crate::time::Duration;
 
+/// How the congestion window grows and shrinks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CongestionControl {
+    /// RFC 9438.
+    Cubic,
+    /// RFC 5681 and 6582.
+    NewReno,
+}
+
+impl CongestionControl {
+    /// One word, as users see it.
+    pub fn name(self) -> &'static str {
+        match self {
+            CongestionControl::Cubic => "cubic",
+            CongestionControl::NewReno => "newreno",
+        }
+    }
+}
+
+/// Explicit congestion notification (RFC 3168).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ecn {
+    /// Never.
+    Off,
+    /// When the peer asks for it.
+    Accept,
+    /// Our SYNs ask for it too.
+    Request,
+}
+
 /// TCP configuration. The defaults are those of the documented configuration file.
 #[derive(Clone, Debug)]
 pub struct TcpConfig {
@@ -44,6 +74,10 @@ pub struct TcpConfig {
     pub window_scale: bool,
     /// Initial congestion window in segments (RFC 6928).
     pub initial_window_segments: u32,
+    /// Congestion control.
+    pub congestion: CongestionControl,
+    /// Explicit congestion notification (RFC 3168).
+    pub ecn: Ecn,
 }
 
 impl TcpConfig {
@@ -75,6 +109,8 @@ impl Default for TcpConfig {
             sack: true,
             window_scale: true,
             initial_window_segments: 10,
+            congestion: CongestionControl::Cubic,
+            ecn: Ecn::Accept,
         }
     }
 }

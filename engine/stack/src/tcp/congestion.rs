@@ -1,11 +1,42 @@
-//! How much may be in flight: slow start and congestion avoidance (RFC 5681), the initial window of
-//! ten segments (RFC 6928), byte counting (RFC 3465, L = 2) and NewReno fast recovery (RFC 6582).
-//! It counts bytes and sequence numbers; what is sent again, and when, is decided in `output`.
+//! How much may be in flight: slow start (RFC 5681) from the initial window of RFC 6928 with byte
+//! counting (RFC 3465, L = 2), congestion avoidance by CUBIC (RFC 9438) or NewReno, reductions by
+//! PRR (RFC 6937), and the validation of a window that is not used (RFC 7661). It counts bytes; what
+//! was lost, what is sent again and when is decided in `recovery` and `output`.
 
+use super::config::CongestionControl;
+use super::cubic::Cubic;
+use super::prr::Prr;
 use super::seq::Seq;
+use super::timer::Tick;
 
-/// Duplicate ACKs that begin a fast retransmit (RFC 5681 section 3.2).
-const DUP_ACKS: u8 = 3;
+/// How long a window that is not used stays valid (the non-validated period of RFC 7661 section
+/// 4.4.1), in milliseconds.
+const NOT_VALIDATED_MS: i32 = 300_000;
+
+/// What the sender is doing about loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Nothing is known to be lost.
+    Open,
+    /// The window is being reduced because the network marked segments (RFC 3168).
+    Reduced,
+    /// Fast recovery.
+    Recovery,
+    /// After a retransmission timeout.
+    Loss,
+}
+
+impl Phase {
+    /// One word, as users see it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Open => "open",
+            Phase::Reduced => "reduced",
+            Phase::Recovery => "recovery",
+            Phase::Loss => "loss",
+        }
+    }
+}
 
 /// Congestion state of one connection, in bytes.
 #[derive(Debug)]
@@ -14,23 +45,30 @@ pub struct Congestion {
     pub cwnd: u32,
     /// Slow start threshold; above it congestion avoidance.
     pub ssthresh: u32,
-    /// Acknowledged bytes that have not yet grown the window (congestion avoidance).
-    acked: u32,
-    /// SND.NXT when recovery began; recovery ends when it is acknowledged (RFC 6582).
+    phase: Phase,
+    /// SND.NXT when the phase began; it ends when that is acknowledged.
     recover: Seq,
-    /// Consecutive duplicate ACKs.
-    pub dup_acks: u8,
-    /// Inside fast recovery.
-    pub in_recovery: bool,
+    /// Acknowledged bytes that have not yet grown NewReno's window.
+    acked: u32,
+    cubic: Cubic,
+    prr: Prr,
+    /// When the window was last seen to be used.
+    validated_at: Tick,
 }
 
-/// What an acknowledgement asks of the sender.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reaction {
-    /// Nothing beyond the window.
-    None,
-    /// Send the segment at SND.UNA again now.
-    Retransmit,
+/// What is needed of a connection to grow its window.
+#[derive(Clone, Copy, Debug)]
+pub struct Acked {
+    /// The time.
+    pub now: Tick,
+    /// Bytes newly acknowledged.
+    pub n: u32,
+    /// Bytes in flight before that.
+    pub in_flight: u32,
+    /// Smoothed round trip in milliseconds.
+    pub rtt_ms: u32,
+    /// Bytes of a full segment.
+    pub mss: u32,
 }
 
 impl Congestion {
@@ -39,187 +77,255 @@ impl Congestion {
         Congestion {
             cwnd: 0,
             ssthresh: u32::MAX,
-            acked: 0,
+            phase: Phase::Open,
             recover: iss,
-            dup_acks: 0,
-            in_recovery: false,
+            acked: 0,
+            cubic: Cubic::default(),
+            prr: Prr::default(),
+            validated_at: Tick::NEVER,
         }
     }
 
-    /// The handshake is complete: sets the initial window. RFC 6928 section 2 limits it to
-    /// max(2 MSS, 14600) bytes too; a lost SYN leaves one segment.
-    pub fn on_handshake(&mut self, mss: u32, segments: u32, syn_retransmitted: bool) {
-        self.cwnd = if syn_retransmitted {
-            mss
-        } else {
-            (segments * mss).min((2 * mss).max(14_600)).max(mss)
-        };
+    /// What the sender is doing about loss.
+    pub fn phase(&self) -> Phase {
+        self.phase
     }
 
-    /// `n` bytes were newly acknowledged up to `una`; `in_flight` bytes were out before that.
-    pub fn on_ack(&mut self, una: Seq, n: u32, mss: u32, in_flight: u32) -> Reaction {
-        self.dup_acks = 0;
-        if self.in_recovery {
-            if una.ge(self.recover) {
-                // Full acknowledgement: deflate (RFC 6582 section 3.2 step 3, first option).
-                self.in_recovery = false;
-                self.cwnd = self.ssthresh.min((in_flight.saturating_sub(n)).max(mss) + mss);
-                return Reaction::None;
-            }
-            // Partial acknowledgement: the next hole is lost too. Deflate by what was acknowledged
-            // and add one segment back.
-            self.cwnd = self.cwnd.saturating_sub(n).max(mss);
-            if n >= mss {
-                self.cwnd += mss;
-            }
-            return Reaction::Retransmit;
+    /// The number whose acknowledgement ends the phase.
+    pub fn recover(&self) -> Seq {
+        self.recover
+    }
+
+    /// The handshake is complete: sets the initial window. A lost SYN leaves one segment.
+    pub fn on_handshake(&mut self, mss: u32, segments: u32, syn_retransmitted: bool, now: Tick) {
+        self.cwnd = if syn_retransmitted { mss } else { initial_window(mss, segments) };
+        self.validated_at = now;
+    }
+
+    /// New data was acknowledged, and no reduction goes on: the window grows if it was used.
+    pub fn on_ack(&mut self, control: CongestionControl, acked: &Acked) {
+        // Half of the window in flight proves it; an unproven one does not grow (RFC 7661).
+        if acked.in_flight.saturating_add(acked.mss) < self.cwnd / 2 {
+            self.cubic.pause();
+            return;
         }
-        // A window that was not used is not proven and does not grow (RFC 7661 in spirit).
-        if in_flight.saturating_add(mss) < self.cwnd / 2 {
-            return Reaction::None;
-        }
+        self.validated_at = acked.now;
         if self.cwnd < self.ssthresh {
-            // Slow start, at most 2 segments for one ACK, however it was divided (RFC 3465).
-            self.cwnd = self.cwnd.saturating_add(n.min(2 * mss));
-        } else {
-            self.acked = self.acked.saturating_add(n);
-            if self.acked >= self.cwnd {
-                self.acked -= self.cwnd;
-                self.cwnd = self.cwnd.saturating_add(mss);
+            // At most 2 segments for one ACK, however it was divided (RFC 3465).
+            self.cwnd = self.cwnd.saturating_add(acked.n.min(2 * acked.mss));
+            return;
+        }
+        let gain = match control {
+            CongestionControl::Cubic => {
+                let now_ms = acked.now.value();
+                self.cubic.grow(now_ms, acked.rtt_ms, self.cwnd, acked.n, acked.mss)
             }
-        }
-        Reaction::None
+            CongestionControl::NewReno => self.grow_by_one(acked.n, acked.mss),
+        };
+        self.cwnd = self.cwnd.saturating_add(gain);
     }
 
-    /// A duplicate ACK arrived (RFC 5681 section 2 defines one) with `una` still unacknowledged.
-    pub fn on_dup_ack(&mut self, una: Seq, max: Seq, mss: u32, in_flight: u32) -> Reaction {
-        if self.in_recovery {
-            // Each one says that a segment left the network.
-            self.cwnd = self.cwnd.saturating_add(mss);
-            return Reaction::None;
+    /// Segments are lost (`Phase::Recovery`) or were marked (`Phase::Reduced`): the threshold falls,
+    /// once per window, and the window follows it by PRR.
+    pub fn reduce(
+        &mut self,
+        control: CongestionControl,
+        to: Phase,
+        nxt: Seq,
+        in_flight: u32,
+        mss: u32,
+    ) {
+        if self.phase == Phase::Open {
+            self.lower_threshold(control, in_flight, mss);
+            self.prr = Prr::new(in_flight);
         }
-        self.dup_acks = self.dup_acks.saturating_add(1);
-        // RFC 6582 section 3.2 step 1: not again for the window that was just recovered.
-        if self.dup_acks != DUP_ACKS || una.lt(self.recover) {
-            return Reaction::None;
-        }
-        self.ssthresh = half(in_flight, mss);
-        self.cwnd = self.ssthresh.saturating_add(u32::from(DUP_ACKS) * mss);
-        self.recover = max;
-        self.in_recovery = true;
-        self.acked = 0;
-        Reaction::Retransmit
+        self.phase = to;
+        self.recover = nxt;
     }
 
-    /// The first two duplicate ACKs each allow one new segment beyond the window (limited
-    /// transmit, RFC 3042).
-    pub fn limited_transmit(&self, mss: u32) -> u32 {
-        if self.in_recovery { 0 } else { u32::from(self.dup_acks.min(2)) * mss }
+    /// An ACK in a reduction: `delivered` bytes reached the receiver, `pipe` are in flight, and
+    /// `progress` says that nothing more was found to be lost.
+    pub fn on_reduction_ack(&mut self, delivered: u32, pipe: u32, mss: u32, progress: bool) {
+        let n = self.prr.allowance(delivered, pipe, self.ssthresh, mss, progress);
+        self.cwnd = pipe.saturating_add(n);
     }
 
-    /// The retransmission timer ran out (RFC 5681 section 3.1); only the first timeout of a series
-    /// halves the threshold.
-    pub fn on_timeout(&mut self, max: Seq, mss: u32, in_flight: u32, first: bool) {
-        if first {
-            self.ssthresh = half(in_flight, mss);
+    /// Bytes were sent.
+    pub fn on_sent(&mut self, n: u32) {
+        if matches!(self.phase, Phase::Recovery | Phase::Reduced) {
+            self.prr.on_sent(n);
+        }
+    }
+
+    /// `una` is acknowledged: tells whether that ends a phase.
+    pub fn ends_phase(&mut self, una: Seq) -> bool {
+        if self.phase == Phase::Open || una.lt(self.recover) {
+            return false;
+        }
+        if self.phase != Phase::Loss {
+            self.cwnd = self.ssthresh;
+        }
+        self.phase = Phase::Open;
+        true
+    }
+
+    /// The lone loss that a probe repaired (RFC 8985 section 7.4.2): the window is reduced as in a
+    /// recovery that is over at once.
+    pub fn on_repaired(&mut self, control: CongestionControl, in_flight: u32, mss: u32) {
+        self.lower_threshold(control, in_flight, mss);
+        self.cwnd = self.ssthresh;
+    }
+
+    /// The retransmission timer ran out (RFC 5681 section 3.1): one segment, and a lower threshold,
+    /// but only for the first timeout of a series.
+    pub fn on_timeout(&mut self, control: CongestionControl, nxt: Seq, in_flight: u32, mss: u32) {
+        if self.phase != Phase::Loss {
+            self.lower_threshold(control, in_flight, mss);
         }
         self.cwnd = mss;
-        self.acked = 0;
-        self.recover = max;
-        self.in_recovery = false;
-        self.dup_acks = 0;
+        self.phase = Phase::Loss;
+        self.recover = nxt;
     }
 
-    /// Nothing was sent for a retransmission timeout: the window is old news, and restarts from
-    /// the initial one (RFC 5681 section 4.1).
-    pub fn on_idle(&mut self, mss: u32, segments: u32) {
-        let restart = (segments * mss).min((2 * mss).max(14_600));
-        self.cwnd = self.cwnd.min(restart);
+    /// Data follow an idle time: for every five minutes in which the window was not used, half of
+    /// it is forgotten, down to the initial one, and the threshold remembers it (RFC 7661 sections
+    /// 4.4.1 and 4.4.3).
+    pub fn on_idle(&mut self, now: Tick, mss: u32, segments: u32) {
+        let floor = initial_window(mss, segments);
+        let unused_ms = now.until(self.validated_at);
+        if (0..NOT_VALIDATED_MS).contains(&unused_ms) {
+            return;
+        }
+        self.cubic.pause();
+        // Negative means more than 24 days; no window needs more halvings than 31.
+        let periods = if unused_ms < 0 { 31 } else { (unused_ms / NOT_VALIDATED_MS).min(31) };
+        self.validated_at = now;
+        if self.cwnd > floor {
+            self.ssthresh = self.ssthresh.max(self.cwnd / 4 * 3);
+            self.cwnd = (self.cwnd >> periods).max(floor);
+        }
+    }
+
+    /// Equation 4 of RFC 5681: a share of what is in flight, at least two segments.
+    fn lower_threshold(&mut self, control: CongestionControl, in_flight: u32, mss: u32) {
+        let threshold = match control {
+            CongestionControl::Cubic => self.cubic.reduce(self.cwnd, in_flight),
+            CongestionControl::NewReno => in_flight / 2,
+        };
+        self.ssthresh = threshold.max(2 * mss);
+        self.acked = 0;
+    }
+
+    /// One segment for a window of acknowledgements (RFC 5681 section 3.1).
+    fn grow_by_one(&mut self, n: u32, mss: u32) -> u32 {
+        self.acked = self.acked.saturating_add(n);
+        if self.acked < self.cwnd {
+            return 0;
+        }
+        self.acked -= self.cwnd;
+        mss
     }
 }
 
-/// Half of the flight, at least two segments (RFC 5681 equation 4).
-fn half(in_flight: u32, mss: u32) -> u32 {
-    (in_flight / 2).max(2 * mss)
+/// RFC 6928 section 2: so many segments, but no more than max(2 MSS, 14600) bytes.
+fn initial_window(mss: u32, segments: u32) -> u32 {
+    (segments * mss).min((2 * mss).max(14_600)).max(mss)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::{Duration, Instant};
 
     const MSS: u32 = 1000;
+    const RENO: CongestionControl = CongestionControl::NewReno;
+
+    fn at(s: u64) -> Tick {
+        Tick::at(Instant::ZERO + Duration::from_secs(s))
+    }
 
     fn open() -> Congestion {
         let mut cc = Congestion::new(Seq(0));
-        cc.on_handshake(MSS, 10, false);
+        cc.on_handshake(MSS, 10, false, at(1));
         cc
+    }
+
+    fn acked(n: u32, in_flight: u32) -> Acked {
+        Acked { now: at(1), n, in_flight, rtt_ms: 1, mss: MSS }
     }
 
     #[test]
     fn the_initial_window_follows_rfc_6928() {
         assert_eq!(open().cwnd, 10_000);
         let mut cc = Congestion::new(Seq(0));
-        cc.on_handshake(1460, 10, false);
+        cc.on_handshake(1460, 10, false, at(1));
         assert_eq!(cc.cwnd, 14_600);
-        cc.on_handshake(9000, 10, false);
+        cc.on_handshake(9000, 10, false, at(1));
         assert_eq!(cc.cwnd, 18_000);
-        cc.on_handshake(1460, 10, true);
+        cc.on_handshake(1460, 10, true, at(1));
         assert_eq!(cc.cwnd, 1460);
     }
 
     #[test]
     fn slow_start_counts_bytes_not_acks() {
         let mut cc = open();
-        for i in 0..1000 {
-            cc.on_ack(Seq(i), 1, MSS, 10_000);
+        for _ in 0..1000 {
+            cc.on_ack(RENO, &acked(1, 10_000));
         }
         assert_eq!(cc.cwnd, 11_000);
-        cc.on_ack(Seq(50_000), 9_000, MSS, 10_000);
+        cc.on_ack(RENO, &acked(9_000, 10_000));
         assert_eq!(cc.cwnd, 13_000, "one ACK opens at most two segments");
     }
 
     #[test]
-    fn congestion_avoidance_adds_one_segment_per_window() {
+    fn new_reno_adds_one_segment_per_window() {
         let mut cc = open();
         cc.ssthresh = 10_000;
-        for i in 1..=10 {
-            cc.on_ack(Seq(i * 1000), 1000, MSS, 10_000);
+        for _ in 0..10 {
+            cc.on_ack(RENO, &acked(1000, 10_000));
         }
         assert_eq!(cc.cwnd, 11_000);
     }
 
     #[test]
-    fn three_duplicates_retransmit_once_and_a_full_ack_ends_recovery() {
-        let mut cc = open();
-        let (una, max) = (Seq(0), Seq(10_000));
-        assert_eq!(cc.on_dup_ack(una, max, MSS, 10_000), Reaction::None);
-        assert_eq!(cc.limited_transmit(MSS), 1000);
-        assert_eq!(cc.on_dup_ack(una, max, MSS, 10_000), Reaction::None);
-        assert_eq!(cc.on_dup_ack(una, max, MSS, 10_000), Reaction::Retransmit);
-        assert_eq!((cc.ssthresh, cc.cwnd), (5_000, 8_000));
-        assert_eq!(cc.on_dup_ack(una, max, MSS, 10_000), Reaction::None);
-        assert_eq!(cc.cwnd, 9_000);
-        assert_eq!(cc.on_ack(Seq(3000), 3000, MSS, 10_000), Reaction::Retransmit);
-        assert_eq!(cc.on_ack(Seq(10_000), 7000, MSS, 7_000), Reaction::None);
-        assert!(!cc.in_recovery && cc.cwnd <= 5_000);
+    fn a_recovery_reduces_once_and_ends_at_the_threshold() {
+        for (control, threshold) in [(RENO, 5_000), (CongestionControl::Cubic, 7_000)] {
+            let mut cc = open();
+            cc.reduce(control, Phase::Recovery, Seq(10_000), 10_000, MSS);
+            assert_eq!((cc.ssthresh, cc.phase()), (threshold, Phase::Recovery));
+            cc.reduce(control, Phase::Recovery, Seq(12_000), 10_000, MSS);
+            assert_eq!(cc.ssthresh, threshold);
+            assert!(!cc.ends_phase(Seq(11_999)) && cc.ends_phase(Seq(12_000)));
+            assert_eq!((cc.cwnd, cc.phase()), (threshold, Phase::Open));
+        }
     }
 
     #[test]
-    fn a_timeout_leaves_one_segment_and_the_old_window_starts_no_recovery() {
+    fn a_timeout_leaves_one_segment_and_a_second_one_the_threshold() {
         let mut cc = open();
-        cc.on_timeout(Seq(10_000), MSS, 10_000, true);
+        cc.on_timeout(RENO, Seq(10_000), 10_000, MSS);
         assert_eq!((cc.cwnd, cc.ssthresh), (1000, 5000));
-        cc.on_timeout(Seq(10_000), MSS, 1000, false);
+        cc.on_timeout(RENO, Seq(10_000), 1000, MSS);
         assert_eq!(cc.ssthresh, 5000);
-        for _ in 0..5 {
-            assert_eq!(cc.on_dup_ack(Seq(500), Seq(10_000), MSS, 1000), Reaction::None);
-        }
     }
 
     #[test]
     fn an_unused_window_does_not_grow() {
         let mut cc = open();
-        cc.on_ack(Seq(64), 64, MSS, 64);
+        cc.on_ack(RENO, &acked(64, 64));
         assert_eq!(cc.cwnd, 10_000);
+    }
+
+    #[test]
+    fn an_idle_window_is_kept_five_minutes_and_then_halved() {
+        let mut cc = open();
+        cc.cwnd = 100_000;
+        cc.ssthresh = 50_000;
+        cc.on_idle(at(299), MSS, 10);
+        assert_eq!(cc.cwnd, 100_000);
+        cc.on_idle(at(302), MSS, 10);
+        assert_eq!((cc.cwnd, cc.ssthresh), (50_000, 75_000));
+        cc.on_idle(at(302 + 3_000), MSS, 10);
+        assert_eq!(cc.cwnd, 10_000, "never below the initial window");
     }
 }

@@ -3,7 +3,6 @@
 //! here: what the peer is owed is noted in the connection and leaves through `output`.
 
 use super::buffer::Kept;
-use super::congestion::Reaction;
 use super::{
     Connection, Context, End, Events, Fin, MSS_DEFAULT, MSS_MIN, Opening, Seq, State,
     TIMESTAMPS_BYTES, Tick,
@@ -38,12 +37,18 @@ impl Connection {
         conn
     }
 
-    /// Takes one segment for this connection.
-    pub fn on_segment(&mut self, cx: &mut Context<'_>, seg: &Tcp, payload: &[u8]) -> Verdict {
+    /// Takes one segment for this connection; `ecn` are the two bits of its packet (RFC 3168).
+    pub fn on_segment(
+        &mut self,
+        cx: &mut Context<'_>,
+        seg: &Tcp,
+        ecn: u8,
+        payload: &[u8],
+    ) -> Verdict {
         let flow = match self.state {
             State::Closed => Break(Verdict::Refuse(Counter::DropNoConnection)),
             State::SynSent => self.arrives_in_syn_sent(cx, seg),
-            _ => self.arrives_synchronized(cx, seg, payload),
+            _ => self.arrives_synchronized(cx, seg, ecn, payload),
         };
         match flow {
             Break(verdict) => verdict,
@@ -79,19 +84,25 @@ impl Connection {
             self.snd.wl1 = Seq(seg.seq);
             self.snd.wl2 = ack;
             self.take_window(u32::from(seg.window));
-            self.establish(cx, ack);
+            self.establish(cx, seg);
             self.rcv.ack = true;
         } else {
             // Simultaneous open: our SYN goes again, with the ACK (MUST-10).
             self.state = State::SynReceived;
-            self.snd.nxt = self.snd.una;
+            self.resend_syn(cx);
             cx.stats.inc(Counter::ConnsHalfOpen);
         }
         Continue(())
     }
 
     /// SYN-RECEIVED and all later states (section 3.10.7.4), in the order of the RFC.
-    fn arrives_synchronized(&mut self, cx: &mut Context<'_>, seg: &Tcp, payload: &[u8]) -> Step {
+    fn arrives_synchronized(
+        &mut self,
+        cx: &mut Context<'_>,
+        seg: &Tcp,
+        ecn: u8,
+        payload: &[u8],
+    ) -> Step {
         self.check_timestamp(cx, seg)?;
         let text = self.check_sequence(cx, seg, payload)?;
         let fin = self.fin_in_window(seg, payload);
@@ -99,6 +110,7 @@ impl Connection {
         self.check_syn(cx, seg)?;
         self.note_timestamp(seg);
         self.check_ack(cx, seg, payload)?;
+        self.note_congestion(cx, seg.flags, ecn);
         self.active_at = Tick::at(cx.now);
         self.keepalive_probes = 0;
         self.take_text(cx, seg, text)?;
@@ -144,8 +156,7 @@ impl Connection {
             && !seg.flags.intersects(Flags::RST | Flags::ACK)
         {
             // The same SYN again: the SYN-ACK was lost, and goes again.
-            self.snd.nxt = self.snd.una;
-            self.syn_retransmitted = true;
+            self.resend_syn(cx);
             return Break(Verdict::Accept);
         }
         let len = payload.len() as u32
@@ -183,8 +194,7 @@ impl Connection {
         if payload.is_empty() && !seg.flags.contains(Flags::FIN) {
             self.challenge(cx);
         } else {
-            self.rcv.ack = true;
-            cx.stats.inc(Counter::TcpDuplicate);
+            self.note_duplicate(cx, Seq(seg.seq), payload.len());
         }
         Verdict::Drop(Counter::DropSequence)
     }
@@ -202,10 +212,9 @@ impl Connection {
         let mut seq = seq;
         if seq.lt(nxt) && !payload.is_empty() {
             let old = ((nxt - seq) as usize).min(payload.len());
+            self.note_duplicate(cx, seq, old);
             payload = &payload[old..];
             seq = nxt;
-            self.rcv.ack = true;
-            cx.stats.inc(Counter::TcpDuplicate);
         }
         let room = if (nxt + wnd).gt(seq) { (nxt + wnd) - seq } else { 0 } as usize;
         if payload.len() > room {
@@ -213,6 +222,17 @@ impl Connection {
             self.rcv.ack = true;
         }
         payload
+    }
+
+    /// `len` bytes from `seq` on were received before: the peer is told at once, and which ones
+    /// (RFC 2883 section 4).
+    fn note_duplicate(&mut self, cx: &mut Context<'_>, seq: Seq, len: usize) {
+        self.rcv.ack = true;
+        cx.stats.inc(Counter::TcpDuplicate);
+        let end = (seq + len as u32).min(self.rcv.nxt);
+        if self.sack && seq.lt(end) {
+            self.rcv.dsack = Some((seq, end));
+        }
     }
 
     /// Second, the RST bit (RFC 5961 section 3.2; RFC 1337 in TIME-WAIT).
@@ -267,7 +287,7 @@ impl Connection {
             self.snd.wl1 = Seq(seg.seq);
             self.snd.wl2 = ack;
             self.take_window(u32::from(seg.window) << self.snd.shift);
-            self.establish(cx, ack);
+            self.establish(cx, seg);
             return Continue(());
         }
         if self.state == State::TimeWait {
@@ -278,22 +298,21 @@ impl Connection {
             self.challenge(cx);
             return Break(Verdict::Drop(Counter::DropAck));
         }
-        if ack.lt(self.snd.una - self.snd.wnd_max) {
+        if ack.lt(self.snd.ack_floor) {
+            // Too old to be honest, or before our ISS: a ghost (RFC 5961 section 5.2).
             self.challenge(cx);
             return Break(Verdict::Drop(Counter::DropAck));
         }
         let window_moved = self.update_window(seg, ack);
-        if ack.gt(self.snd.una) {
-            self.acknowledge(cx, ack);
-        } else if ack == self.snd.una {
-            if self.snd.wnd == 0 && self.in_flight() == 0 {
-                // An answered probe: a closed window may stay closed for ever (MUST-37).
-                self.snd.retries = 0;
-            }
+        if ack == self.snd.una && self.snd.wnd == 0 {
+            // An answered probe: a closed window may stay closed for ever (MUST-37).
+            self.snd.retries = 0;
+        }
+        if ack.ge(self.snd.una) {
             let plain = payload.is_empty() && !seg.flags.contains(Flags::FIN);
-            if plain && !window_moved && self.snd.max != self.snd.una {
-                self.on_dup_ack(cx);
-            }
+            let outstanding = self.snd.max != self.snd.una;
+            let is_dup = ack == self.snd.una && plain && !window_moved && outstanding;
+            self.on_ack(cx, seg, is_dup);
         }
         self.close_step(cx);
         Continue(())
@@ -321,43 +340,6 @@ impl Connection {
     fn take_window(&mut self, wnd: u32) {
         self.snd.wnd = wnd;
         self.snd.wnd_max = self.snd.wnd_max.max(wnd);
-    }
-
-    /// `ack` acknowledges new data.
-    fn acknowledge(&mut self, cx: &mut Context<'_>, ack: Seq) {
-        let in_flight = self.snd.max - self.snd.una;
-        let n = ack - self.snd.una;
-        if self.snd.fin == Fin::Queued && ack == self.data_end() + 1 {
-            self.snd.fin = Fin::Acked;
-        }
-        let data = self.snd.queue.consume(cx.pool, n);
-        cx.stats.add(Counter::TcpBytesAcked, u64::from(data));
-        self.snd.una = ack;
-        self.snd.nxt = self.snd.nxt.max(ack);
-        self.snd.retries = 0;
-        self.rtt.on_acked(cx.now, ack, cx.config.rto_min);
-        let mss = u32::from(self.snd.mss);
-        if self.congestion.on_ack(ack, n, mss, in_flight) == Reaction::Retransmit {
-            self.snd.retransmit = true;
-        }
-        // RFC 6298 section 5.2 and 5.3.
-        self.timers.retransmit = if self.snd.max == ack {
-            Tick::NEVER
-        } else {
-            Tick::after(cx.now, self.rtt.rto(cx.config.rto_min, cx.config.rto_max))
-        };
-        if self.snd.blocked && self.send_room(cx.config) > 0 {
-            self.snd.blocked = false;
-            self.events.insert(Events::WRITABLE);
-        }
-    }
-
-    fn on_dup_ack(&mut self, cx: &mut Context<'_>) {
-        let (una, max, mss) = (self.snd.una, self.snd.max, u32::from(self.snd.mss));
-        if self.congestion.on_dup_ack(una, max, mss, max - una) == Reaction::Retransmit {
-            self.snd.retransmit = true;
-            cx.stats.inc(Counter::TcpFastRetransmits);
-        }
     }
 
     /// What an acknowledged FIN means for the state.
@@ -423,6 +405,12 @@ impl Connection {
                 cx.stats.inc(Counter::TcpOutOfOrder);
                 Continue(())
             }
+            Kept::Twice => {
+                cx.stats.inc(Counter::TcpDuplicate);
+                let end = seq + payload.len() as u32;
+                self.rcv.dsack = self.sack.then_some((seq, end));
+                Continue(())
+            }
             Kept::Full => Break(Verdict::Drop(Counter::DropReassembly)),
         }
     }
@@ -460,32 +448,32 @@ impl Connection {
         }
     }
 
-    /// The handshake is complete; `ack` acknowledges our SYN.
-    fn establish(&mut self, cx: &mut Context<'_>, ack: Seq) {
-        self.snd.syn = false;
-        self.snd.una += 1;
-        self.snd.nxt = self.snd.nxt.max(self.snd.una);
-        self.snd.retries = 0;
-        self.rtt.on_acked(cx.now, ack, cx.config.rto_min);
+    /// The handshake is complete: `seg` acknowledges our SYN.
+    fn establish(&mut self, cx: &mut Context<'_>, seg: &Tcp) {
         self.rtt.on_handshake(self.syn_retransmitted);
+        self.on_ack(cx, seg, false);
         let segments = cx.config.initial_window_segments;
-        self.congestion.on_handshake(u32::from(self.snd.mss), segments, self.syn_retransmitted);
-        self.timers.retransmit = Tick::NEVER;
+        let (mss, now) = (u32::from(self.snd.mss), Tick::at(cx.now));
+        self.congestion.on_handshake(mss, segments, self.syn_retransmitted, now);
         self.state = State::Established;
         self.arm_keepalive(cx);
         self.events.insert(Events::OPENED);
         cx.stats.inc(Counter::ConnsEstablished);
-        if ack.gt(self.snd.una) {
-            self.acknowledge(cx, ack);
-        }
         if self.snd.fin == Fin::Queued {
             self.state = State::FinWait1;
         }
     }
 
+    /// The SYN or SYN-ACK was lost: it goes again.
+    pub(super) fn resend_syn(&mut self, cx: &mut Context<'_>) {
+        self.syn_retransmitted = true;
+        self.snd.board.mark_lost(cx.segments, |_| Some(true));
+    }
+
     /// Reads the options of a SYN; each is used only when both sides offer it.
     fn take_options(&mut self, cx: &Context<'_>, syn: &Tcp) {
         let options = &syn.options;
+        self.agree_on_ecn(cx, syn.flags);
         self.stamps.on = cx.config.timestamps && options.timestamps.is_some();
         self.stamps.recent = options.timestamps.map_or(0, |t| t.value);
         self.sack = cx.config.sack && options.sack_permitted;

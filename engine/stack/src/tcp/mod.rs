@@ -4,19 +4,28 @@
 //! lent to each call in a [`Context`].
 //!
 //! - `input`: a segment arrives (RFC 9293 section 3.10.7, step by step)
+//! - `recovery`: what its acknowledgement says of the segments in flight, and what is lost
 //! - `output`: the next segment to send
 //! - `timeout`: what happens when a deadline passes
 //! - `call`: what the application asks
-//! - `seq`, `state`, `timer`, `rtt`, `congestion`, `buffer`, `isn`, `config`: the nouns they share
+//! - `ecn`: explicit congestion notification
+//! - `scoreboard`, `rack`, `congestion`, `cubic`, `prr`, `rtt`: what the sender knows of the path
+//! - `seq`, `state`, `timer`, `buffer`, `isn`, `config`: the nouns they share
 
 pub mod buffer;
 mod call;
 pub mod config;
 pub mod congestion;
+pub mod cubic;
+mod ecn;
 mod input;
 pub mod isn;
 mod output;
+pub mod prr;
+pub mod rack;
+mod recovery;
 pub mod rtt;
+pub mod scoreboard;
 pub mod seq;
 pub mod state;
 mod timeout;
@@ -34,7 +43,10 @@ use crate::time::Instant;
 use crate::wire::tcp::Tcp;
 use buffer::{Pool, Queue, Reassembly};
 use congestion::Congestion;
+use rack::Rack;
+use recovery::{Alarm, TailProbe};
 use rtt::Rtt;
+use scoreboard::{Scoreboard, Segments};
 
 /// Send MSS when the peer announces none (RFC 9293 MUST-15, IPv4).
 const MSS_DEFAULT: u16 = 536;
@@ -58,6 +70,8 @@ pub struct Context<'a> {
     pub config: &'a TcpConfig,
     /// The chunks for all buffered bytes.
     pub pool: &'a mut Pool,
+    /// The records of all segments in flight.
+    pub segments: &'a mut Segments,
     /// The counters.
     pub stats: &'a mut Counters,
 }
@@ -102,10 +116,14 @@ impl Events {
 pub struct Send {
     /// Oldest unacknowledged sequence number.
     pub una: Seq,
-    /// Next to send; goes back to `una` after a timeout.
+    /// Next to send. What lies between `una` and this is in the scoreboard.
     pub nxt: Seq,
-    /// Highest ever sent: what the RFC checks acknowledgements against.
+    /// Highest ever sent: `nxt`, or one byte of a window probe beyond it. What acknowledgements are
+    /// checked against.
     pub max: Seq,
+    /// No acknowledgement below this can be honest: the ISS at first, then what lies a window before
+    /// `una` (RFC 5961 section 5).
+    ack_floor: Seq,
     /// The peer's window in bytes, scaled.
     pub wnd: u32,
     /// The largest window the peer ever offered (RFC 5961, and SWS avoidance).
@@ -126,12 +144,33 @@ pub struct Send {
     /// The SYN is not acknowledged: it takes the number `una`.
     syn: bool,
     fin: Fin,
-    /// Send the segment at `una` again.
-    retransmit: bool,
+    /// What is in flight.
+    pub board: Scoreboard,
+    /// Duplicate ACKs since `una` moved, on a connection without SACK.
+    dup_acks: u16,
+    /// What the retransmission timer is set for.
+    alarm: Alarm,
+    /// A tail loss probe is due.
+    probe_tail: bool,
+    /// The episode of the last tail loss probe.
+    tail_probe: Option<TailProbe>,
+    /// The oldest segment goes again whatever the congestion window says: a timeout has shown that
+    /// the network is empty of it.
+    at_once: bool,
     /// Send a window probe.
     probe: bool,
     /// The application wants to know when there is room.
     blocked: bool,
+}
+
+impl Send {
+    /// SND.UNA has moved: the floor of honest acknowledgements follows at the distance of the largest
+    /// window, and never falls back.
+    fn raise_ack_floor(&mut self) {
+        if self.una - self.ack_floor > self.wnd_max {
+            self.ack_floor = self.una - self.wnd_max;
+        }
+    }
 }
 
 /// Our FIN.
@@ -157,6 +196,8 @@ pub struct Receive {
     reassembly: Reassembly,
     /// Start of the newest segment that came out of order: its run is reported first (RFC 2018).
     recent: Seq,
+    /// What arrived twice, for the next ACK to tell (RFC 2883).
+    dsack: Option<(Seq, Seq)>,
     /// Where the peer's FIN is, once a segment in the window carried it.
     fin: Option<Seq>,
     /// Our window scale.
@@ -181,6 +222,13 @@ struct Stamps {
     offset: u32,
 }
 
+impl Stamps {
+    /// TSval at `now`.
+    fn value(&self, now: Instant) -> u32 {
+        (now.as_millis() as u32).wrapping_add(self.offset)
+    }
+}
+
 /// What a connection is opened with.
 #[derive(Clone, Copy, Debug)]
 pub struct Opening {
@@ -188,6 +236,17 @@ pub struct Opening {
     pub iss: Seq,
     /// Offset of our timestamp clock.
     pub timestamp_offset: u32,
+}
+
+/// Explicit congestion notification (RFC 3168).
+#[derive(Clone, Copy, Debug, Default)]
+struct Notification {
+    /// Both sides agreed on it.
+    on: bool,
+    /// Every ACK carries ECE: a marked segment arrived, and the peer's CWR has not.
+    echo: bool,
+    /// The window was reduced: the next new segment carries CWR.
+    reduced: bool,
 }
 
 /// One connection (the RFC's TCB).
@@ -215,6 +274,9 @@ pub struct Connection {
     pub rtt: Rtt,
     /// Congestion control.
     pub congestion: Congestion,
+    /// Loss detection by time.
+    pub rack: Rack,
+    ecn: Notification,
     /// Deadlines.
     pub timers: Timers,
     stamps: Stamps,
@@ -242,6 +304,7 @@ impl Connection {
                 una: iss,
                 nxt: iss,
                 max: iss,
+                ack_floor: iss,
                 wnd: 0,
                 wnd_max: 0,
                 wl1: Seq(0),
@@ -253,7 +316,12 @@ impl Connection {
                 retries: 0,
                 syn: true,
                 fin: Fin::None,
-                retransmit: false,
+                board: Scoreboard::default(),
+                dup_acks: 0,
+                alarm: Alarm::default(),
+                probe_tail: false,
+                tail_probe: None,
+                at_once: false,
                 probe: false,
                 blocked: false,
             },
@@ -263,6 +331,7 @@ impl Connection {
                 queue: Queue::new(),
                 reassembly: Reassembly::new(),
                 recent: Seq(0),
+                dsack: None,
                 fin: None,
                 shift: if offers_scale { cx.config.window_shift() } else { 0 },
                 unacked: 0,
@@ -271,6 +340,8 @@ impl Connection {
             },
             rtt: Rtt::default(),
             congestion: Congestion::new(iss),
+            rack: Rack::new(iss),
+            ecn: Notification::default(),
             timers: Timers::default(),
             stamps: Stamps {
                 on: false,
@@ -306,6 +377,11 @@ impl Connection {
     /// Both sides permit SACK.
     pub fn has_sack(&self) -> bool {
         self.sack
+    }
+
+    /// Both sides use explicit congestion notification.
+    pub fn has_ecn(&self) -> bool {
+        self.ecn.on
     }
 
     /// A window of either side is scaled.
@@ -349,8 +425,9 @@ impl Connection {
         self.timers.next()
     }
 
-    /// Gives all buffers back. The connection must not be used for data after this.
-    pub fn release(&mut self, pool: &mut Pool) {
+    /// Gives all buffers and records back. The connection must not be used for data after this.
+    pub fn release(&mut self, pool: &mut Pool, segments: &mut Segments) {
+        self.snd.board.clear(segments);
         self.snd.queue.clear(pool);
         self.rcv.queue.clear(pool);
         self.rcv.reassembly.clear(pool);
@@ -366,6 +443,7 @@ impl Connection {
         }
         self.end = Some(end);
         self.events.insert(Events::ENDED);
+        self.snd.board.clear(cx.segments);
         self.snd.queue.clear(cx.pool);
         self.rcv.reassembly.clear(cx.pool);
         if end != End::Closed {
@@ -427,7 +505,7 @@ impl Connection {
         self.data_start() + self.snd.queue.len()
     }
 
-    /// Bytes sent and not acknowledged.
+    /// Sequence numbers sent and not acknowledged.
     fn in_flight(&self) -> u32 {
         self.snd.nxt - self.snd.una
     }

@@ -4,6 +4,9 @@
 //! send queue straight into the frame.
 
 use super::buffer::Pool;
+use super::recovery::{Alarm, TailProbe};
+use super::rtt::micros;
+use super::scoreboard::Segment;
 use super::{Connection, Context, Fin, Seq, State, Tick};
 use crate::stats::Counter;
 use crate::wire::tcp::{Flags, Options, SackBlocks, Tcp, Timestamps};
@@ -17,6 +20,8 @@ pub struct Outgoing {
     offset: u32,
     /// Length of the payload in bytes.
     pub len: u32,
+    /// The two ECN bits of the packet (RFC 3168 section 5).
+    pub ecn: u8,
 }
 
 impl Connection {
@@ -31,8 +36,10 @@ impl Connection {
             State::SynSent | State::SynReceived => self.next_syn(cx).or_else(|| self.next_ack(cx)),
             State::TimeWait => self.next_ack(cx),
             _ => self
-                .next_retransmission(cx)
-                .or_else(|| self.next_data(cx))
+                .next_sack(cx)
+                .or_else(|| self.next_retransmission(cx))
+                .or_else(|| self.next_tail_probe(cx))
+                .or_else(|| self.next_data(cx, 0))
                 .or_else(|| self.next_fin(cx))
                 .or_else(|| self.next_probe(cx))
                 .or_else(|| self.next_ack(cx)),
@@ -51,19 +58,21 @@ impl Connection {
         self.segment(cx, Flags::RST | Flags::ACK, self.bare_seq(), 0)
     }
 
-    /// SYN or SYN-ACK, when it was not sent or its timer ran out.
+    /// SYN or SYN-ACK, when it was not sent or is lost.
     fn next_syn(&mut self, cx: &mut Context<'_>) -> Option<Outgoing> {
-        if self.snd.nxt != self.snd.una {
-            return None;
+        let (una, now_us) = (self.snd.una, micros(cx.now));
+        if self.snd.nxt == una {
+            self.note_sent(cx, una, 1);
+            self.snd.nxt = una + 1;
+            self.snd.max = self.snd.nxt;
+        } else {
+            self.snd.board.resend(cx.segments, now_us, 1)?;
+            self.note_resent(cx);
         }
-        let again = self.snd.max != self.snd.una;
         let flags = match self.state {
             State::SynSent => Flags::SYN,
             _ => Flags::SYN | Flags::ACK,
-        };
-        self.note_sent(cx, self.snd.una, 1, again);
-        self.snd.nxt = self.snd.una + 1;
-        self.snd.max = self.snd.nxt;
+        } | self.handshake_ecn(cx);
         let mut out = self.segment(cx, flags, self.snd.una, 0);
         let passive = self.state == State::SynReceived;
         let scales =
@@ -81,47 +90,86 @@ impl Connection {
         Some(out)
     }
 
-    /// The segment at SND.UNA, when duplicate ACKs or a partial one say that it was lost.
+    /// The oldest segment that is lost, as far as the congestion window allows. The peer's window is
+    /// not asked: it held the segment once (RFC 9293 MAY-7).
     fn next_retransmission(&mut self, cx: &mut Context<'_>) -> Option<Outgoing> {
-        if !std::mem::take(&mut self.snd.retransmit) || self.snd.max == self.snd.una {
+        if self.snd.board.lost_bytes() == 0 {
             return None;
         }
-        let una = self.snd.una;
-        let len = self.snd.queue.len().min(u32::from(self.snd.mss)).min(self.snd.max - una);
-        self.note_sent(cx, una, len, true);
-        let at_end = una + len == self.data_end();
-        let fin = self.snd.fin == Fin::Queued && at_end && self.snd.max.gt(self.data_end());
-        Some(self.data_segment(cx, una, len, fin))
+        let mss = u32::from(self.snd.mss);
+        let may = self.snd.at_once || self.pipe() + mss <= self.congestion.cwnd || self.pipe() == 0;
+        if !may {
+            return None;
+        }
+        self.snd.at_once = false;
+        let again = self.snd.board.resend(cx.segments, micros(cx.now), mss)?;
+        self.note_resent(cx);
+        Some(self.segment_again(cx, &again))
     }
 
-    /// The next bytes of the send queue, as far as both windows, Nagle and SWS avoidance allow.
-    fn next_data(&mut self, cx: &mut Context<'_>) -> Option<Outgoing> {
+    /// A tail loss probe: new data if there are any, or else the last segment again (RFC 8985 section
+    /// 7.3). One segment of it may exceed the congestion window.
+    fn next_tail_probe(&mut self, cx: &mut Context<'_>) -> Option<Outgoing> {
+        if !std::mem::take(&mut self.snd.probe_tail) || self.in_flight() == 0 {
+            return None;
+        }
+        cx.stats.inc(Counter::TcpTailProbes);
+        let mss = u32::from(self.snd.mss);
+        let fresh = self.next_data(cx, mss);
+        let repeated = fresh.is_none();
+        let out = match fresh {
+            Some(out) => out,
+            None => {
+                let again = self.snd.board.resend_last(cx.segments, micros(cx.now), mss)?;
+                self.note_resent(cx);
+                self.segment_again(cx, &again)
+            }
+        };
+        self.snd.tail_probe = Some(TailProbe { end: self.snd.nxt, repeated });
+        self.arm_retransmit(cx, None);
+        Some(out)
+    }
+
+    /// A segment of the scoreboard as it goes again.
+    fn segment_again(&mut self, cx: &mut Context<'_>, again: &Segment) -> Outgoing {
+        let fin = again.end().gt(self.data_end());
+        self.data_segment(cx, again.start, again.len - u32::from(fin), fin)
+    }
+
+    /// The next bytes of the send queue, as far as both windows, Nagle and SWS avoidance allow;
+    /// `extra` bytes beyond the congestion window.
+    fn next_data(&mut self, cx: &mut Context<'_>, extra: u32) -> Option<Outgoing> {
         let (nxt, end) = (self.snd.nxt, self.data_end());
         if nxt.ge(end) {
             return None;
         }
-        self.restart_after_idle(cx);
+        if self.in_flight() == 0 {
+            let (mss, segments) = (u32::from(self.snd.mss), cx.config.initial_window_segments);
+            self.congestion.on_idle(Tick::at(cx.now), mss, segments);
+        }
         let (queued, mss) = (end - nxt, u32::from(self.snd.mss));
-        let cwnd = self.congestion.cwnd.saturating_add(self.congestion.limited_transmit(mss));
-        let room = self.snd.wnd.min(cwnd).saturating_sub(self.in_flight());
+        let room = self.snd.wnd.saturating_sub(self.in_flight());
+        let cwnd = self.congestion.cwnd.saturating_add(extra);
+        let room = room.min(cwnd.saturating_sub(self.pipe()));
         let len = queued.min(mss).min(room);
         if len == 0 || !self.is_worth_sending(cx, len, queued) {
             if self.in_flight() == 0 && !self.timers.retransmit.is_armed() {
                 // Only the peer's window can hold us back with nothing in flight: persist.
-                self.arm_retransmit(cx);
+                self.arm_retransmit(cx, None);
             }
             return None;
         }
-        let again = nxt.lt(self.snd.max);
         let fin = self.snd.fin == Fin::Queued && len == queued;
-        self.note_sent(cx, nxt, len, again);
         if len < mss {
             self.snd.small_end = nxt + len;
         }
         self.count_fresh(cx, nxt + len);
+        self.note_sent(cx, nxt, len + u32::from(fin));
         self.snd.nxt = nxt + len + u32::from(fin);
         self.snd.max = self.snd.max.max(self.snd.nxt);
-        Some(self.data_segment(cx, nxt, len, fin))
+        let mut out = self.data_segment(cx, nxt, len, fin);
+        self.mark_new_data(&mut out);
+        Some(out)
     }
 
     /// Sender SWS avoidance and Nagle (RFC 9293 sections 3.8.6.2.1 and 3.7.4). Nagle is held to
@@ -129,6 +177,7 @@ impl Connection {
     fn is_worth_sending(&self, cx: &Context<'_>, len: u32, queued: u32) -> bool {
         let small_in_flight = self.snd.small_end.gt(self.snd.una);
         len == u32::from(self.snd.mss)
+            // What a window probe has sent already waits for nothing.
             || self.snd.nxt.lt(self.snd.max)
             || (len == queued
                 && (!cx.config.nagle || !small_in_flight || self.snd.fin == Fin::Queued))
@@ -140,8 +189,7 @@ impl Connection {
         if self.snd.fin != Fin::Queued || self.snd.nxt != end {
             return None;
         }
-        let again = self.snd.max.gt(end);
-        self.note_sent(cx, end, 1, again);
+        self.note_sent(cx, end, 1);
         self.snd.nxt = end + 1;
         self.snd.max = self.snd.max.max(self.snd.nxt);
         Some(self.data_segment(cx, end, 0, true))
@@ -165,6 +213,12 @@ impl Connection {
         Some(self.data_segment(cx, self.snd.una, len, false))
     }
 
+    /// An ACK that tells of data out of order or received twice: no other segment has room for that.
+    fn next_sack(&mut self, cx: &mut Context<'_>) -> Option<Outgoing> {
+        let tells = self.rcv.dsack.is_some() || !self.rcv.reassembly.is_empty();
+        if self.sack && tells { self.next_ack(cx) } else { None }
+    }
+
     fn next_ack(&mut self, cx: &mut Context<'_>) -> Option<Outgoing> {
         if !self.rcv.ack {
             return None;
@@ -174,18 +228,22 @@ impl Connection {
         Some(out)
     }
 
-    /// The number of a segment that carries nothing. Not SND.NXT, which goes back after a timeout:
-    /// the peer would take an ACK for an old duplicate and drop it. Nor beyond a window that is
-    /// closed, where a probe may have gone, or was taken back: a RST would go unheard (RFC 5961).
+    /// The number of a segment that carries nothing: the highest sent, but not beyond a window that
+    /// is closed, where a probe may have gone, or was taken back: a RST would go unheard (RFC 5961).
     fn bare_seq(&self) -> Seq {
         self.snd.max.min(self.snd.una + self.snd.wnd)
     }
 
-    /// What is held out of order, the run with the newest segment first (RFC 2018 section 4).
-    fn sack_blocks(&self, pool: &Pool) -> SackBlocks {
+    /// What was received twice (RFC 2883 section 4), then what is held out of order, the run with the
+    /// newest segment first (RFC 2018 section 4).
+    fn sack_blocks(&mut self, pool: &Pool) -> SackBlocks {
         let mut blocks = SackBlocks::default();
-        if !self.sack || self.rcv.reassembly.is_empty() {
+        let dsack = self.rcv.dsack.take();
+        if !self.sack {
             return blocks;
+        }
+        if let Some((left, right)) = dsack {
+            blocks.push(left.0, right.0);
         }
         // Three fit beside timestamps in the 40 bytes of options, four without.
         let max = if self.stamps.on { 3 } else { 4 };
@@ -220,6 +278,10 @@ impl Connection {
     fn segment(&mut self, cx: &mut Context<'_>, flags: Flags, seq: Seq, len: u32) -> Outgoing {
         let acks = flags.contains(Flags::ACK);
         let mut window = 0;
+        let mut flags = flags;
+        if acks && self.ecn.echo && !flags.intersects(Flags::SYN | Flags::RST) {
+            flags = flags | Flags::ECE;
+        }
         if acks {
             self.rcv.edge = self.window_edge(cx);
             let unit = 1u32 << self.rcv.shift;
@@ -246,26 +308,33 @@ impl Connection {
             urgent: 0,
             options,
         };
-        Outgoing { tcp, offset: 0, len }
+        Outgoing { tcp, offset: 0, len, ecn: 0 }
     }
 
     fn timestamps(&self, cx: &Context<'_>) -> Timestamps {
-        let value = (cx.now.as_millis() as u32).wrapping_add(self.stamps.offset);
-        Timestamps { value, echo: self.stamps.recent }
+        Timestamps { value: self.stamps.value(cx.now), echo: self.stamps.recent }
     }
 
-    /// Something that the peer must acknowledge leaves: it is timed or ambiguous, and the
-    /// retransmission timer runs (RFC 6298 section 5.1).
-    fn note_sent(&mut self, cx: &mut Context<'_>, seq: Seq, len: u32, again: bool) {
-        if again {
-            cx.stats.inc(Counter::TcpRetransmitted);
-            self.rtt.on_retransmitted();
-        } else {
-            self.rtt.on_sent(cx.now, seq + len);
-        }
+    /// A segment leaves for the first time: it is noted in the scoreboard, and a timer watches it
+    /// (RFC 6298 section 5.1; RFC 8985 section 7.2 for every new segment).
+    fn note_sent(&mut self, cx: &mut Context<'_>, start: Seq, len: u32) {
+        let segment = Segment { start, len, sent_us: micros(cx.now), ..Segment::default() };
+        self.snd.board.push(cx.segments, segment);
+        self.congestion.on_sent(len);
         self.active_at = Tick::at(cx.now);
-        if !self.timers.retransmit.is_armed() || self.in_flight() == 0 {
-            self.arm_retransmit(cx);
+        let first = self.in_flight() == 0;
+        if first || !self.timers.retransmit.is_armed() || self.snd.alarm == Alarm::TailProbe {
+            self.arm_retransmit(cx, None);
+        }
+    }
+
+    /// A segment leaves again.
+    fn note_resent(&mut self, cx: &mut Context<'_>) {
+        cx.stats.inc(Counter::TcpRetransmitted);
+        self.congestion.on_sent(u32::from(self.snd.mss));
+        self.active_at = Tick::at(cx.now);
+        if !self.timers.retransmit.is_armed() {
+            self.arm_retransmit(cx, None);
         }
     }
 
@@ -273,17 +342,6 @@ impl Connection {
     fn count_fresh(&self, cx: &mut Context<'_>, end: Seq) {
         if end.gt(self.snd.max) {
             cx.stats.add(Counter::TcpBytesOut, u64::from(end - self.snd.max));
-        }
-    }
-
-    /// RFC 5681 section 4.1: after an RTO without traffic the window starts afresh.
-    fn restart_after_idle(&mut self, cx: &Context<'_>) {
-        if self.snd.max != self.snd.una {
-            return;
-        }
-        let rto = self.rtt.rto(cx.config.rto_min, cx.config.rto_max).as_millis();
-        if i64::from(Tick::at(cx.now).until(self.active_at)) > rto as i64 {
-            self.congestion.on_idle(u32::from(self.snd.mss), cx.config.initial_window_segments);
         }
     }
 }

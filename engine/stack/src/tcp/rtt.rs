@@ -1,8 +1,8 @@
-//! Round-trip time and retransmission timeout (RFC 6298). One segment at a time is timed, and a
-//! segment that was sent twice never is (Karn's algorithm). Times are in microseconds; the
-//! configured bounds come in as arguments, so that a million connections do not repeat them.
+//! Round-trip time and retransmission timeout (RFC 6298). What is a sample is decided in `recovery`:
+//! at most one per ACK, and never the time of a segment that was sent twice (Karn's algorithm).
+//! Times are in microseconds; the configured bounds come in as arguments, so that a million
+//! connections do not repeat them.
 
-use super::seq::Seq;
 use crate::time::{Duration, Instant};
 
 /// RTO before the first measurement (RFC 6298 section 2.1).
@@ -26,43 +26,15 @@ pub struct Rtt {
     pub rttvar_us: u32,
     /// RTO before back-off; 0 means the initial value.
     base_us: u32,
-    /// The segment being timed ends here, and was sent at this microsecond (wrapping).
-    timed_end: Seq,
-    timed_at_us: u32,
-    timing: bool,
-    /// Consecutive timeouts.
+    /// Consecutive timeouts. It ends with the next sample: until then the longer timeout is all
+    /// that is known of the path (Karn's algorithm, second part).
     pub backoff: u8,
 }
 
 impl Rtt {
-    /// Times the segment that ends at `end`, unless one is being timed already.
-    pub fn on_sent(&mut self, now: Instant, end: Seq) {
-        if !self.timing {
-            self.timing = true;
-            self.timed_end = end;
-            self.timed_at_us = micros(now);
-        }
-    }
-
-    /// Something was sent again: whatever is being timed has become ambiguous (Karn).
-    pub fn on_retransmitted(&mut self) {
-        self.timing = false;
-    }
-
-    /// `ack` acknowledges new data: takes the sample if the timed segment is covered, and ends the
-    /// back-off.
-    pub fn on_acked(&mut self, now: Instant, ack: Seq, rto_min: Duration) {
-        self.backoff = 0;
-        if self.timing && ack.ge(self.timed_end) {
-            self.timing = false;
-            self.sample(micros(now).wrapping_sub(self.timed_at_us).max(1), rto_min);
-        }
-    }
-
     /// The retransmission timer ran out (RFC 6298 section 5.5).
     pub fn on_timeout(&mut self) {
         self.backoff = (self.backoff + 1).min(BACKOFF_MAX);
-        self.timing = false;
     }
 
     /// The handshake is complete; if its SYN was sent again, no sample exists and the RTO starts
@@ -84,7 +56,11 @@ impl Rtt {
         Duration::from_micros((base << self.backoff).min(rto_max.as_micros()))
     }
 
-    fn sample(&mut self, r_us: u32, rto_min: Duration) {
+    /// A segment that was sent once was acknowledged after `r_us`, or a timestamp came back. This
+    /// ends the back-off.
+    pub fn sample(&mut self, r_us: u32, rto_min: Duration) {
+        let r_us = r_us.max(1);
+        self.backoff = 0;
         if self.srtt_us == 0 {
             // RFC 6298 section 2.2.
             self.srtt_us = r_us;
@@ -101,8 +77,8 @@ impl Rtt {
     }
 }
 
-/// The microsecond of `now`, wrapping after 71 minutes: longer than any timed segment waits.
-fn micros(now: Instant) -> u32 {
+/// The microsecond of `now`, wrapping after 71 minutes: longer than any segment waits.
+pub fn micros(now: Instant) -> u32 {
     (now.as_nanos() / 1_000) as u32
 }
 
@@ -113,31 +89,15 @@ mod tests {
     const MIN: Duration = Duration::from_millis(200);
     const MAX: Duration = Duration::from_secs(60);
 
-    fn at(ms: u64) -> Instant {
-        Instant::ZERO + Duration::from_millis(ms)
-    }
-
     #[test]
     fn the_first_sample_sets_and_later_ones_smooth() {
         let mut rtt = Rtt::default();
         assert_eq!(rtt.rto(MIN, MAX), Duration::from_secs(1));
-        rtt.on_sent(at(0), Seq(10));
-        rtt.on_acked(at(100), Seq(10), MIN);
+        rtt.sample(100_000, MIN);
         assert_eq!((rtt.srtt_us, rtt.rttvar_us), (100_000, 50_000));
         assert_eq!(rtt.rto(MIN, MAX), Duration::from_millis(300));
-        rtt.on_sent(at(200), Seq(20));
-        rtt.on_acked(at(380), Seq(20), MIN);
+        rtt.sample(180_000, MIN);
         assert_eq!((rtt.srtt_us, rtt.rttvar_us), (110_000, 57_500));
-    }
-
-    #[test]
-    fn karn_an_ack_of_a_retransmitted_segment_is_no_sample() {
-        let mut rtt = Rtt::default();
-        rtt.on_sent(at(0), Seq(10));
-        rtt.on_timeout();
-        rtt.on_retransmitted();
-        rtt.on_acked(at(1001), Seq(10), MIN);
-        assert_eq!(rtt.srtt_us, 0);
     }
 
     #[test]
@@ -150,6 +110,8 @@ mod tests {
         }
         assert_eq!(seen[..6], [2_000, 4_000, 8_000, 16_000, 32_000, 60_000]);
         assert_eq!(seen[39], 60_000);
+        rtt.sample(100_000, MIN);
+        assert_eq!(rtt.rto(MIN, MAX), Duration::from_millis(300), "a sample ends the back-off");
     }
 
     #[test]

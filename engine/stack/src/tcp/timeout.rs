@@ -1,8 +1,8 @@
 //! What happens when a deadline passes: retransmission and persist, the delayed ACK, and the slow
 //! timers of a connection's life (keepalive, FIN-WAIT-2, TIME-WAIT).
 
+use super::recovery::Alarm;
 use super::{Connection, Context, End, State, Tick};
-use crate::stats::Counter;
 use crate::time::Duration;
 
 impl Connection {
@@ -16,18 +16,16 @@ impl Connection {
         }
         if self.timers.retransmit.is_due(now) {
             self.timers.retransmit = Tick::NEVER;
-            self.on_retransmit(cx);
+            match std::mem::take(&mut self.snd.alarm) {
+                Alarm::Timeout => self.on_retransmit(cx),
+                Alarm::TailProbe => self.snd.probe_tail = true,
+                Alarm::Reordering => self.on_reordering(cx),
+            }
         }
         if self.timers.life.is_due(now) {
             self.timers.life = Tick::NEVER;
             self.on_life(cx, now);
         }
-    }
-
-    /// Starts the retransmission or persist timer from now.
-    pub(super) fn arm_retransmit(&mut self, cx: &Context<'_>) {
-        let rto = self.rtt.rto(cx.config.rto_min, cx.config.rto_max);
-        self.timers.retransmit = Tick::after(cx.now, rto);
     }
 
     /// Starts the keepalive timer, where configured.
@@ -45,27 +43,18 @@ impl Connection {
             return;
         }
         self.snd.retries += 1;
-        let first = self.rtt.backoff == 0;
         self.rtt.on_timeout();
         if handshake {
-            self.syn_retransmitted = true;
-            self.snd.nxt = self.snd.una;
-        } else if self.in_flight() == 0 && self.snd.wnd == 0 {
-            self.snd.probe = true;
+            self.resend_syn(cx);
+        } else if self.in_flight() > 0 {
+            self.on_timeout_in_flight(cx);
         } else {
-            let in_flight = self.snd.max - self.snd.una;
-            let mss = u32::from(self.snd.mss);
-            if in_flight > 0 {
-                self.congestion.on_timeout(self.snd.max, mss, in_flight, first);
-                cx.stats.inc(Counter::TcpTimeouts);
-                self.snd.nxt = self.snd.una;
-            } else {
-                // The window is open but too small to be worth it: the override timeout of SWS
-                // avoidance (RFC 9293 section 3.8.6.2.1) sends what fits, as a probe does.
-                self.snd.probe = true;
-            }
+            // The window is closed: probe it. Or it is open but too small to be worth it: the
+            // override timeout of SWS avoidance (RFC 9293 section 3.8.6.2.1) sends what fits, as a
+            // probe does.
+            self.snd.probe = true;
         }
-        self.arm_retransmit(cx);
+        self.arm_retransmit(cx, None);
     }
 
     fn on_life(&mut self, cx: &mut Context<'_>, now: Tick) {

@@ -7,5 +7,6 @@ mod inject;
 mod pair;
 mod peer;
 mod receive;
+mod recovery;
 mod send;
 mod wire;

@@ -60,7 +60,8 @@ fn a_hole_is_told_with_sack_and_filled() {
     assert_eq!(filled.tcp.options.sack.iter().collect::<Vec<_>>(), [(start + 300, start + 350)]);
     lab.segment(&flow, ACK, start + 150, flow.ack, &[3; 150]);
     let all = lab.expect_flags(ACK);
-    assert_eq!((all.tcp.ack, all.tcp.options.sack.len()), (start + 350, 0));
+    let twice: Vec<_> = all.tcp.options.sack.iter().collect();
+    assert_eq!((all.tcp.ack, twice), (start + 350, vec![(start + 150, start + 200)]), "DSACK");
     let mut got = vec![0; 400];
     let n = lab.stack.recv(lab.now, id, &mut got);
     let mut expected = [vec![1; 100], vec![2; 100], vec![3; 100], vec![4; 50]].concat();
@@ -234,4 +235,29 @@ fn numbers_wrap_in_both_directions() {
         assert_eq!(lab.stack.peek(id).len(), 60, "from {iss}");
         lab.audit();
     }
+}
+
+#[test]
+fn what_arrives_twice_is_told_in_the_first_block() {
+    let mut lab = Lab::new();
+    let (flow, _) = lab.open_with(1, sack());
+    let start = flow.seq;
+    lab.segment(&flow, ACK, start, flow.ack, &[1; 100]);
+    lab.segment(&flow, ACK, start + 200, flow.ack, &[3; 100]);
+    lab.sent.clear();
+    lab.segment(&flow, ACK, start, flow.ack, &[1; 100]);
+    let blocks: Vec<_> = lab.expect_flags(ACK).tcp.options.sack.iter().collect();
+    assert_eq!(blocks, [(start, start + 100), (start + 200, start + 300)]);
+    lab.segment(&flow, ACK, start + 200, flow.ack, &[3; 100]);
+    let blocks: Vec<_> = lab.expect_flags(ACK).tcp.options.sack.iter().collect();
+    let (twice, held) = ((start + 200, start + 300), (start + 200, start + 300));
+    assert_eq!(blocks, [twice, held], "above the acknowledgement the run that holds it follows");
+    lab.segment(&flow, ACK, start + 400, flow.ack, &[5; 100]);
+    assert_eq!(lab.expect_flags(ACK).tcp.options.sack.len(), 2, "told once");
+
+    let (flow, _) = lab.open(2);
+    lab.segment(&flow, ACK, flow.seq, flow.ack, &[1; 100]);
+    lab.sent.clear();
+    lab.segment(&flow, ACK, flow.seq, flow.ack, &[1; 100]);
+    assert!(lab.expect_flags(ACK).tcp.options.sack.is_empty(), "not without SACK");
 }

@@ -65,6 +65,15 @@ impl SackBlocks {
         true
     }
 
+    /// Keeps only the blocks for which `keep` holds, in their order.
+    pub fn retain(&mut self, mut keep: impl FnMut((u32, u32)) -> bool) {
+        let all = *self;
+        self.len = 0;
+        for (left, right) in all.iter().filter(|&block| keep(block)) {
+            self.push(left, right);
+        }
+    }
+
     /// The blocks as pairs of left and right edge.
     pub fn iter(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
         self.blocks.iter().take(self.len()).copied()
