@@ -411,7 +411,7 @@ fn neither_retransmissions_nor_bare_acks_may_be_marked() {
     let (mut flow, id) = open_with_ecn(&mut lab);
     lab.stack.send(lab.now, id, &[1; 100]);
     lab.turn();
-    lab.now = lab.now + Duration::from_millis(1001);
+    lab.now += Duration::from_millis(1001);
     lab.stack.on_timeout(lab.now);
     assert_eq!(ecn_of_next_frame(&mut lab).0, 0, "a retransmission");
     marked(&mut lab, &mut flow, ACK, 0b10, b"x");
