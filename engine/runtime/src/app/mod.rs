@@ -107,6 +107,18 @@ impl<'a> Io<'a> {
         self.stack.send(self.now, id, bytes)
     }
 
+    /// Like [`Io::send`], with the urgent mark of RFC 9293 section 3.8.5, which new applications
+    /// should not use.
+    pub fn send_urgent(&mut self, id: ConnId, bytes: &[u8]) -> usize {
+        self.stack.send_urgent(self.now, id, bytes)
+    }
+
+    /// Bytes from the next to be read up to the end of the urgent ones that the peer announced with
+    /// [`Events::URGENT`](barewire_stack::tcp::Events::URGENT); 0 without any.
+    pub fn urgent_bytes(&self, id: ConnId) -> usize {
+        self.stack.urgent_bytes(id)
+    }
+
     /// Queues `n` zero bytes; returns how many were taken. When not all, WRITABLE follows.
     pub fn send_zeros(&mut self, id: ConnId, n: u64) -> u64 {
         static ZEROS: [u8; 16 << 10] = [0; 16 << 10];

@@ -84,6 +84,18 @@ impl Stack {
         done
     }
 
+    /// Like [`Stack::send`], and the peer is told that what was taken is urgent (RFC 9293 section
+    /// 3.8.5). New applications should not use it.
+    pub fn send_urgent(&mut self, now: Instant, id: ConnId, bytes: &[u8]) -> usize {
+        self.call(now, id, |conn, cx| conn.send_urgent(cx, bytes)).unwrap_or(0)
+    }
+
+    /// Bytes from the next to be read up to the end of the urgent ones; 0 without any.
+    pub fn urgent_bytes(&self, id: ConnId) -> usize {
+        let slot = self.records.slot_of(id);
+        slot.map_or(0, |slot| self.records[slot].conn.urgent_bytes() as usize)
+    }
+
     /// Bytes that the connection would take for sending.
     pub fn send_room(&self, id: ConnId) -> usize {
         let Some(slot) = self.records.slot_of(id) else { return 0 };

@@ -113,6 +113,7 @@ impl Connection {
         self.note_congestion(cx, seg.flags, ecn);
         self.active_at = Tick::at(cx.now);
         self.keepalive_probes = 0;
+        self.take_urgent(seg);
         self.take_text(cx, seg, text)?;
         self.take_fin(cx, fin);
         Continue(())
@@ -304,8 +305,9 @@ impl Connection {
             return Break(Verdict::Drop(Counter::DropAck));
         }
         let window_moved = self.update_window(seg, ack);
-        if ack == self.snd.una && self.snd.wnd == 0 {
-            // An answered probe: a closed window may stay closed for ever (MUST-37).
+        if ack == self.snd.una && self.snd.wnd == 0 && !self.detached {
+            // An answered probe: a closed window may stay closed for ever (MUST-37), while an
+            // application waits for it.
             self.snd.retries = 0;
         }
         if ack.ge(self.snd.una) {
@@ -360,7 +362,7 @@ impl Connection {
         }
     }
 
-    /// Seventh, the segment text. (Sixth, URG: urgent data stay in line, as RFC 6093 recommends.)
+    /// Seventh, the segment text.
     fn take_text(&mut self, cx: &mut Context<'_>, seg: &Tcp, payload: &[u8]) -> Step {
         let open = matches!(self.state, State::Established | State::FinWait1 | State::FinWait2);
         if payload.is_empty() || !open {

@@ -8,7 +8,7 @@
 //! - `output`: the next segment to send
 //! - `timeout`: what happens when a deadline passes
 //! - `call`: what the application asks
-//! - `ecn`: explicit congestion notification
+//! - `ecn`, `urgent`: explicit congestion notification, urgent data
 //! - `scoreboard`, `rack`, `congestion`, `cubic`, `prr`, `rtt`: what the sender knows of the path
 //! - `seq`, `state`, `timer`, `buffer`, `isn`, `config`: the nouns they share
 
@@ -30,6 +30,7 @@ pub mod seq;
 pub mod state;
 mod timeout;
 pub mod timer;
+mod urgent;
 
 pub use config::TcpConfig;
 pub use input::Verdict;
@@ -47,6 +48,7 @@ use rack::Rack;
 use recovery::{Alarm, TailProbe};
 use rtt::Rtt;
 use scoreboard::{Scoreboard, Segments};
+use urgent::Urgent;
 
 /// Send MSS when the peer announces none (RFC 9293 MUST-15, IPv4).
 const MSS_DEFAULT: u16 = 536;
@@ -91,6 +93,8 @@ impl Events {
     pub const FINISHED: Events = Events(8);
     /// The connection ended.
     pub const ENDED: Events = Events(16);
+    /// The peer announced urgent data.
+    pub const URGENT: Events = Events(32);
 
     /// All of `other` is among these.
     pub fn contains(self, other: Events) -> bool {
@@ -277,6 +281,7 @@ pub struct Connection {
     /// Loss detection by time.
     pub rack: Rack,
     ecn: Notification,
+    urgent: Urgent,
     /// Deadlines.
     pub timers: Timers,
     stamps: Stamps,
@@ -342,6 +347,7 @@ impl Connection {
             congestion: Congestion::new(iss),
             rack: Rack::new(iss),
             ecn: Notification::default(),
+            urgent: Urgent::default(),
             timers: Timers::default(),
             stamps: Stamps {
                 on: false,

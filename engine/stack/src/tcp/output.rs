@@ -271,6 +271,7 @@ impl Connection {
         }
         let mut out = self.segment(cx, flags, seq, len);
         out.offset = seq - self.data_start();
+        self.mark_urgent(&mut out);
         out
     }
 

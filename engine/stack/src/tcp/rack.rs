@@ -38,7 +38,7 @@ pub struct Rack {
     reo_wnd_mult: u8,
     reo_wnd_persist: u8,
     /// SND.NXT when the window last grew: it grows once a round trip.
-    dsack_round: Option<Seq>,
+    dsack_round: Seq,
 }
 
 /// What RACK thinks of a segment in flight.
@@ -65,7 +65,7 @@ impl Rack {
             reordering: false,
             reo_wnd_mult: 1,
             reo_wnd_persist: 0,
-            dsack_round: None,
+            dsack_round: iss,
         }
     }
 
@@ -101,10 +101,10 @@ impl Rack {
     /// The receiver got something twice: something was sent again too early, so the window grows,
     /// once per round trip and for the next 16 recoveries (section 6.2 step 4).
     pub fn on_dsack(&mut self, una: Seq, nxt: Seq) {
-        if self.dsack_round.is_some_and(|round| una.lt(round)) {
+        if una.lt(self.dsack_round) {
             return;
         }
-        self.dsack_round = Some(nxt);
+        self.dsack_round = nxt;
         self.reo_wnd_mult = (self.reo_wnd_mult + 1).min(REO_WND_MULT_MAX);
         self.reo_wnd_persist = REO_WND_PERSIST;
     }

@@ -119,10 +119,9 @@ pub struct Scoreboard {
     /// Segments, that in the connection included.
     n: u16,
     n_sacked: u16,
+    n_retransmitted: u16,
     sacked_bytes: u32,
     lost_bytes: u32,
-    /// Some record was sent again and is not acknowledged.
-    has_retransmitted: bool,
 }
 
 impl Default for Scoreboard {
@@ -133,9 +132,9 @@ impl Default for Scoreboard {
             tail: NIL,
             n: 0,
             n_sacked: 0,
+            n_retransmitted: 0,
             sacked_bytes: 0,
             lost_bytes: 0,
-            has_retransmitted: false,
         }
     }
 }
@@ -168,7 +167,7 @@ impl Scoreboard {
 
     /// Only holes and retransmissions can put segments out of the order of their sending.
     pub fn is_in_order(&self) -> bool {
-        self.n_sacked == 0 && !self.has_retransmitted
+        self.n_sacked == 0 && self.n_retransmitted == 0
     }
 
     /// The oldest segment.
@@ -215,11 +214,8 @@ impl Scoreboard {
         if self.get(records, last).fate != Fate::InFlight {
             self.mark(records, last, Fate::InFlight);
         }
-        let record = self.get_mut(records, last);
-        record.len += segment.len;
-        record.sent_us = segment.sent_us;
-        record.retransmitted = true;
-        self.has_retransmitted = true;
+        self.note_retransmitted(records, last, segment.sent_us);
+        self.get_mut(records, last).len += segment.len;
     }
 
     /// Everything before `una` is acknowledged. `each` is shown what that removes, in order.
@@ -233,6 +229,7 @@ impl Scoreboard {
             let segment = self.first;
             each(&segment);
             self.forget_fate(&segment);
+            self.n_retransmitted -= u16::from(segment.retransmitted);
             self.pop_first(records);
         }
         if self.n > 0 && self.first.start.lt(una) {
@@ -242,9 +239,6 @@ impl Scoreboard {
             self.set_fate_bytes(fate, part, false);
             self.first.start = una;
             self.first.len -= part;
-        }
-        if self.n == 0 {
-            self.has_retransmitted = false;
         }
     }
 
@@ -376,11 +370,17 @@ impl Scoreboard {
         if self.get(records, at).fate != Fate::InFlight {
             self.mark(records, at, Fate::InFlight);
         }
-        self.has_retransmitted = true;
-        let segment = self.get_mut(records, at);
-        segment.sent_us = sent_us;
-        segment.retransmitted = true;
+        self.note_retransmitted(records, at, sent_us);
+        let segment = self.get(records, at);
         Segment { len: segment.len.min(len_max), ..*segment }
+    }
+
+    /// The time of its first sending is no longer known.
+    fn note_retransmitted(&mut self, records: &mut Segments, at: u32, sent_us: u32) {
+        let segment = self.get_mut(records, at);
+        let was_so = std::mem::replace(&mut segment.retransmitted, true);
+        segment.sent_us = sent_us;
+        self.n_retransmitted += u16::from(!was_so);
     }
 
     fn get<'a>(&'a self, records: &'a Segments, at: u32) -> &'a Segment {
@@ -420,6 +420,7 @@ impl Scoreboard {
         }
         self.n += 1;
         self.n_sacked += u16::from(whole.fate == Fate::Sacked);
+        self.n_retransmitted += u16::from(whole.retransmitted);
         true
     }
 
@@ -580,6 +581,8 @@ mod tests {
                 let sum = |fate| board.iter(&records).filter(|s| s.fate == fate).map(|s| s.len).sum::<u32>();
                 prop_assert_eq!(board.sacked_bytes(), sum(Fate::Sacked));
                 prop_assert_eq!(board.lost_bytes(), sum(Fate::Lost));
+                let again = board.iter(&records).filter(|s| s.retransmitted).count();
+                prop_assert_eq!(usize::from(board.n_retransmitted), again);
                 let mut at = Seq(una);
                 for segment in board.iter(&records) {
                     prop_assert_eq!(segment.start, at);

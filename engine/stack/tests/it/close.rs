@@ -277,3 +277,23 @@ fn an_abort_resets_the_peer_and_frees_the_tuple() {
     lab.open(1);
     lab.audit();
 }
+
+#[test]
+fn a_closed_window_holds_no_connection_that_nobody_has() {
+    let tcp = TcpConfig { retries_max: 3, ..config().tcp };
+    let mut lab = Lab::with(StackConfig { tcp, ..config() });
+    let (mut flow, id) = lab.open(1);
+    flow.window = 0;
+    lab.ack(&flow);
+    lab.stack.send(lab.now, id, b"never taken");
+    lab.stack.close(lab.now, id);
+    for _ in 0..600 {
+        lab.advance_ms(500);
+        if lab.sent.drain(..).count() > 0 {
+            lab.ack(&flow);
+        }
+    }
+    assert_eq!(lab.stack.n_records(), 0, "a peer that answers probes for ever is not waited for");
+    assert_eq!(lab.events.back().and_then(|e| e.end), Some(End::TimedOut));
+    lab.audit();
+}

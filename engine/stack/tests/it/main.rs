@@ -9,4 +9,5 @@ mod peer;
 mod receive;
 mod recovery;
 mod send;
+mod urgent;
 mod wire;
