@@ -1,5 +1,5 @@
-//! Quantities as people write them: counts (`1m`), bytes (`64KiB`), durations (`5s`) and rates
-//! (`200k/s`). Parsing is exact integer arithmetic: `0.1m` is 100,000 and `0.0001k` is refused rather
+//! Quantities as people write them: counts (`1m`), bytes (`64KiB`), durations (`5s`), rates
+//! (`200k/s`), rates of a line (`100mbit`) and shares (`0.5%`). Parsing is exact integer arithmetic: `0.1m` is 100,000 and `0.0001k` is refused rather
 //! than rounded. Every value prints in the shortest form that reads back as itself.
 
 use std::fmt;
@@ -25,6 +25,32 @@ pub struct Span(pub Duration);
 /// Events per second: `200k`, `200k/s`, `1500000`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rate(pub u64);
+
+/// Bits per second of a line: `100mbit`, `2.5gbit`, `64kbit`. The unit cannot be left out, because
+/// half of the readers of a bare `100m` mean bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BitRate(pub u64);
+
+/// A share of a whole, in parts per million: `1%`, `0.01%`, `50ppm`, `0`. Never more than the whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ratio(u32);
+
+impl BitRate {
+    /// Whole bytes per second.
+    pub fn bytes(self) -> u64 {
+        self.0 / 8
+    }
+}
+
+impl Ratio {
+    /// Nothing of it.
+    pub const NONE: Ratio = Ratio(0);
+
+    /// Parts per million, up to 1,000,000.
+    pub fn ppm(self) -> u32 {
+        self.0
+    }
+}
 
 impl Span {
     /// No time; switches off the timers that allow it.
@@ -55,6 +81,8 @@ const COUNT_EXPECTED: &str = "a count such as 1000, 200k, 1m or 1.5g";
 const BYTES_EXPECTED: &str = "bytes such as 2048, 64KiB, 10MiB or 64kB (1000 bytes each)";
 const SPAN_EXPECTED: &str = "a duration with its unit such as 5s, 200ms, 50us or 2min";
 const RATE_EXPECTED: &str = "a rate such as 200k or 200k/s (per second)";
+const BIT_RATE_EXPECTED: &str = "bits per second such as 100mbit, 2.5gbit or 64kbit";
+const RATIO_EXPECTED: &str = "a share from 0% to 100% such as 1%, 0.01% or 50ppm";
 
 /// Suffixes with their factors, largest first; the order in which printing tries them.
 const COUNT_SUFFIXES: [(&str, u64); 4] =
@@ -78,6 +106,11 @@ const SPAN_SUFFIXES: [(&str, u64); 6] = [
     ("us", 1_000),
     ("ns", 1),
 ];
+const BIT_RATE_SUFFIXES: [(&str, u64); 4] =
+    [("gbit", 1_000_000_000), ("mbit", 1_000_000), ("kbit", 1_000), ("bit", 1)];
+/// In parts per million.
+const RATIO_SUFFIXES: [(&str, u64); 2] = [("%", 10_000), ("ppm", 1)];
+const RATIO_WHOLE: u64 = 1_000_000;
 
 impl FromStr for Count {
     type Err = SyntaxError;
@@ -127,6 +160,33 @@ impl FromStr for Rate {
     }
 }
 
+impl FromStr for BitRate {
+    type Err = SyntaxError;
+    fn from_str(text: &str) -> Result<Self, SyntaxError> {
+        let (number, suffix) = split_suffix(text);
+        let bits = match suffix {
+            "" => scaled(number, 1).filter(|&n| n == 0),
+            suffix => factor(&BIT_RATE_SUFFIXES, &suffix.to_ascii_lowercase())
+                .and_then(|factor| scaled(number, factor)),
+        };
+        bits.map(BitRate).ok_or_else(|| SyntaxError::new(BIT_RATE_EXPECTED, text))
+    }
+}
+
+impl FromStr for Ratio {
+    type Err = SyntaxError;
+    fn from_str(text: &str) -> Result<Self, SyntaxError> {
+        let (number, suffix) = split_suffix(text);
+        let ppm = match suffix {
+            "" => scaled(number, 1).filter(|&n| n == 0),
+            suffix => factor(&RATIO_SUFFIXES, suffix).and_then(|factor| scaled(number, factor)),
+        };
+        ppm.filter(|&ppm| ppm <= RATIO_WHOLE)
+            .map(|ppm| Ratio(ppm as u32))
+            .ok_or_else(|| SyntaxError::new(RATIO_EXPECTED, text))
+    }
+}
+
 impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         print(f, self.0, &COUNT_SUFFIXES)
@@ -153,6 +213,21 @@ impl fmt::Display for Span {
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/s", Count(self.0))
+    }
+}
+
+impl fmt::Display for BitRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        print(f, self.0, &BIT_RATE_SUFFIXES)
+    }
+}
+
+impl fmt::Display for Ratio {
+    /// In percent, whatever it was written in.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, rest) = (self.0 / 10_000, self.0 % 10_000);
+        let fraction = format!(".{rest:04}");
+        f.pad(&format!("{whole}{}%", fraction.trim_end_matches('0').trim_end_matches('.')))
     }
 }
 
@@ -222,6 +297,8 @@ serde_as_text! {
     Bytes: BYTES_EXPECTED;
     Span: SPAN_EXPECTED;
     Rate: RATE_EXPECTED;
+    BitRate: BIT_RATE_EXPECTED;
+    Ratio: RATIO_EXPECTED;
 }
 
 #[cfg(test)]
@@ -301,6 +378,43 @@ mod tests {
     }
 
     #[test]
+    fn lines_need_their_unit() {
+        for (text, bits) in [
+            ("100mbit", 100_000_000),
+            ("2.5Gbit", 2_500_000_000),
+            ("64kbit", 64_000),
+            ("8bit", 8),
+            ("0", 0),
+        ] {
+            assert_eq!(text.parse(), Ok(BitRate(bits)), "{text}");
+        }
+        for text in ["100", "100m", "100mbyte", "mbit", "-1mbit", "0.5bit"] {
+            assert!(text.parse::<BitRate>().is_err(), "{text} must be refused");
+        }
+        assert_eq!(BitRate(100_000_000).bytes(), 12_500_000);
+    }
+
+    #[test]
+    fn shares_are_of_the_whole() {
+        for (text, ppm, printed) in [
+            ("1%", 10_000, "1%"),
+            ("0.01%", 100, "0.01%"),
+            ("0.0001%", 1, "0.0001%"),
+            ("12.5%", 125_000, "12.5%"),
+            ("50ppm", 50, "0.005%"),
+            ("100%", 1_000_000, "100%"),
+            ("0", 0, "0%"),
+            ("0%", 0, "0%"),
+        ] {
+            assert_eq!(text.parse(), Ok(Ratio(ppm)), "{text}");
+            assert_eq!(Ratio(ppm).to_string(), printed);
+        }
+        for text in ["1", "0.5", "100.0001%", "1000001ppm", "0.00001%", "-1%", "%", "1 in 100"] {
+            assert!(text.parse::<Ratio>().is_err(), "{text} must be refused");
+        }
+    }
+
+    #[test]
     fn figures_are_grouped_by_thousands() {
         let cases = [(0, "0"), (999, "999"), (1_000, "1,000"), (64_512_000, "64,512,000")];
         for (n, text) in cases {
@@ -329,6 +443,9 @@ mod tests {
             proptest::prop_assert_eq!(Count(n).to_string().parse(), Ok(Count(n)));
             proptest::prop_assert_eq!(Bytes(n).to_string().parse(), Ok(Bytes(n)));
             proptest::prop_assert_eq!(Rate(n).to_string().parse(), Ok(Rate(n)));
+            proptest::prop_assert_eq!(BitRate(n).to_string().parse(), Ok(BitRate(n)));
+            let ratio = Ratio((n % (RATIO_WHOLE + 1)) as u32);
+            proptest::prop_assert_eq!(ratio.to_string().parse(), Ok(ratio));
             let span = Span(Duration::from_nanos(n));
             proptest::prop_assert_eq!(span.to_string().parse(), Ok(span));
         }
@@ -336,6 +453,7 @@ mod tests {
         #[test]
         fn no_text_panics(text: String) {
             let _ = (text.parse::<Count>(), text.parse::<Bytes>(), text.parse::<Span>());
+            let _ = (text.parse::<BitRate>(), text.parse::<Ratio>());
         }
     }
 }
