@@ -1,6 +1,7 @@
-//! What a job from the control thread finds on the worker's desk: the stack, the applications and
-//! the time, between two turns.
+//! What a job from the control thread finds on the worker's desk: the stack, the applications, the
+//! impaired paths and the time, between two turns.
 
+use super::impaired::Paths;
 use crate::app::App;
 use crate::app::hand::Hand;
 use crate::load::Load;
@@ -28,6 +29,8 @@ pub struct Desk<'a> {
     pub apps: &'a mut Apps,
     /// Where the worker's frames are.
     pub ledger: Ledger,
+    /// What happens to its frames on their way.
+    pub paths: &'a mut Paths,
     /// Set to make the worker end.
     pub stop: &'a mut Stop,
 }

@@ -2,7 +2,7 @@
 //! everything for its connections in one loop. One pass of the loop is a *turn*:
 //!
 //! ```text
-//! clock -> receive -> deadlines -> applications -> transmit -> mailbox
+//! clock -> held frames -> receive -> deadlines -> applications -> transmit -> mailbox
 //! ```
 //!
 //! The clock is read once a turn. Each step is bounded, so a turn is. What a worker shares with
@@ -10,11 +10,14 @@
 
 mod desk;
 mod handoff;
+mod impaired;
+mod lane;
 mod mailbox;
 mod publish;
 
 pub use desk::{Apps, Desk, Stop};
 pub use handoff::Handoff;
+pub use impaired::{Paths, Way};
 pub use mailbox::{Mailbox, MailboxError};
 pub use publish::{Block, Queue, worker_counters};
 
@@ -22,9 +25,10 @@ use crate::app::Io;
 use crate::sys::clock;
 use crate::sys::eventfd::EventFd;
 use barewire_api::config::Poll;
-use barewire_stack::device::{Batch, Frame, Ledger};
+use barewire_stack::device::{Batch, Device, Frame, Ledger};
 use barewire_stack::stack::{Disposition, Miss, Stack};
 use barewire_stack::time::{Duration, Instant};
+use impaired::Impaired;
 use publish::Tally;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -77,7 +81,7 @@ pub struct Parts<Q> {
 /// A worker. Made anywhere, run by its own thread.
 #[derive(Debug)]
 pub struct Worker<Q> {
-    parts: Parts<Q>,
+    parts: Parts<Impaired<Q>>,
     rx: Batch,
     tx: Batch,
     tally: Tally,
@@ -106,8 +110,10 @@ pub struct Remains {
 impl<Q: Queue> Worker<Q> {
     /// A worker that has not turned yet.
     pub fn new(parts: Parts<Q>) -> Self {
+        let Parts { device, stack, apps, mailbox, bell, handoff, block, poll } = parts;
+        let device = Impaired::new(device);
         Worker {
-            parts,
+            parts: Parts { device, stack, apps, mailbox, bell, handoff, block, poll },
             rx: Batch::new(),
             tx: Batch::new(),
             tally: Tally::default(),
@@ -132,18 +138,19 @@ impl<Q: Queue> Worker<Q> {
 
     /// The device, for whoever carries frames in its place.
     pub fn device_mut(&mut self) -> &mut Q {
-        &mut self.parts.device
+        &mut self.parts.device.queue
     }
 
     /// Runs a job on the desk of a worker that turns on the caller's own thread.
     pub fn visit<R>(&mut self, now: Instant, job: impl FnOnce(&mut Desk<'_>) -> R) -> R {
         let Parts { stack, apps, device, .. } = &mut self.parts;
-        let ledger = device.ledger();
-        job(&mut Desk { now, stack, apps, ledger, stop: &mut self.stop })
+        let (ledger, paths) = (device.ledger(), &mut device.paths);
+        job(&mut Desk { now, stack, apps, ledger, paths, stop: &mut self.stop })
     }
 
     /// One pass of the loop.
     pub fn turn(&mut self, now: Instant) -> Turn {
+        self.parts.device.on_turn(now, &mut self.tx);
         let received = self.receive(now) + self.take_handed(now);
         self.parts.stack.on_timeout(now);
         let (told, app_wake) = self.run_apps(now);
@@ -152,7 +159,9 @@ impl<Q: Queue> Worker<Q> {
         if now.since(self.published_at) >= PUBLISH_EVERY {
             self.publish(now);
         }
-        let wake_at = [self.parts.stack.poll_timeout(now), app_wake].into_iter().flatten().min();
+        let (stack_wake, path_wake) =
+            (self.parts.stack.poll_timeout(now), self.parts.device.wake_at());
+        let wake_at = [stack_wake, app_wake, path_wake].into_iter().flatten().min();
         Turn { worked: received + told + sent > 0 || asked, wake_at }
     }
 
@@ -160,7 +169,8 @@ impl<Q: Queue> Worker<Q> {
     pub fn publish(&mut self, now: Instant) {
         self.published_at = now;
         if let Some(block) = &self.parts.block {
-            block.store(&self.parts.stack, &self.tally, &self.parts.device);
+            let Parts { stack, device, .. } = &self.parts;
+            block.store(stack, &self.tally, &device.paths, &device.queue);
         }
     }
 
@@ -170,6 +180,7 @@ impl<Q: Queue> Worker<Q> {
         for frame in self.tx.drain(self.tx.len()) {
             self.parts.device.release(frame);
         }
+        self.parts.device.release_held();
         let ledger = self.parts.device.ledger();
         let frames = if ledger.balances() && ledger.held == 0 {
             Ok(())
@@ -274,8 +285,8 @@ impl<Q: Queue> Worker<Q> {
 
     fn answer_mail(&mut self, now: Instant) -> bool {
         let Parts { stack, apps, mailbox, device, .. } = &mut self.parts;
-        let ledger = device.ledger();
-        mailbox.run(&mut Desk { now, stack, apps, ledger, stop: &mut self.stop })
+        let (ledger, paths) = (device.ledger(), &mut device.paths);
+        mailbox.run(&mut Desk { now, stack, apps, ledger, paths, stop: &mut self.stop })
     }
 
     fn sleep(&mut self, wake_at: Option<Instant>) {
@@ -293,6 +304,8 @@ impl<Q: Queue> Worker<Q> {
 
     /// Resets all connections, so that no peer waits for one that is gone; bounded in time.
     fn farewell(&mut self) {
+        // No peer is to miss its reset for a fault of ours.
+        self.parts.device.paths.clear();
         let begun = clock::now();
         let (mut next, n_slots) = (0, self.parts.stack.n_slots());
         loop {
@@ -302,6 +315,7 @@ impl<Q: Queue> Worker<Q> {
                 self.parts.stack.abort_slot(now, slot);
             }
             next = last;
+            self.parts.device.on_turn(now, &mut self.tx);
             let sent = self.transmit(now);
             self.run_apps(now);
             if (next == n_slots && sent == 0) || now.since(begun) > FAREWELL_MAX {

@@ -1,7 +1,9 @@
-//! What a worker publishes: the counters of its stack, of its own loop and of its queue, in one block
-//! of the statistics page. The order is that of [`worker_counters`]; whoever makes the page uses
+//! What a worker publishes: the counters of its stack, of its own loop, of its impaired paths and of
+//! its queue, in one block of the statistics page. The order is that of [`worker_counters`]; whoever makes the page uses
 //! the same list.
 
+use super::impaired::Paths;
+use super::lane::{Faults, RX_FAULTS, TX_FAULTS};
 use crate::sys::memfd::SharedPage;
 use barewire_api::page::{CounterDef, CounterKind};
 use barewire_stack::device::Device;
@@ -114,13 +116,15 @@ pub fn worker_counters() -> Vec<CounterDef<'static>> {
     });
     let tally =
         TALLIES.iter().map(|&(name, kind, unit, help)| CounterDef { name, unit, kind, help });
+    let faults = TX_FAULTS.iter().chain(&RX_FAULTS);
+    let faults = faults.map(|&(name, kind, help)| CounterDef { name, unit: "frames", kind, help });
     let queue = statistics_list().map(|statistic| CounterDef {
         name: statistic.name,
         unit: "events",
         kind: if is_normal(statistic.name) { CounterKind::Count } else { CounterKind::Warn },
         help: statistic.help,
     });
-    stack.chain(tally).chain(queue).collect()
+    stack.chain(tally).chain(faults).chain(queue).collect()
 }
 
 /// A counter of the queue that rises with normal work.
@@ -138,10 +142,12 @@ pub struct Block {
 }
 
 impl Block {
-    pub(super) fn store<Q: Queue>(&self, stack: &Stack, tally: &Tally, queue: &Q) {
+    pub(super) fn store<Q: Queue>(&self, stack: &Stack, tally: &Tally, paths: &Paths, queue: &Q) {
         let statistics = queue.statistics();
         let tally = tally.values();
-        let values = stack.stats().values().iter().chain(&tally).chain(&statistics);
+        let [tx, rx] = paths.faults().map(Faults::values);
+        let values = stack.stats().values().iter().chain(&tally);
+        let values = values.chain(&tx).chain(&rx).chain(&statistics);
         for (idx, &value) in values.enumerate() {
             self.page.store(self.at + idx, value);
         }

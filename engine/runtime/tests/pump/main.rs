@@ -7,6 +7,7 @@
 mod apps;
 mod hand;
 mod http;
+mod impair;
 mod load;
 mod pair;
 mod peer;
