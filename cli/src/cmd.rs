@@ -6,6 +6,7 @@ mod completions;
 mod connect;
 mod conns;
 mod drain;
+mod impair;
 mod listen;
 mod load;
 mod man;
@@ -46,6 +47,8 @@ pub(crate) enum Command {
     /// Add or remove a listener
     #[command(subcommand)]
     Listen(listen::Listen),
+    /// Lose, delay, double, damage or reorder the daemon's own frames
+    Impair(Box<impair::Impair>),
     /// Accept no more connections; those that exist run on
     Drain(drain::Drain),
     /// Stop the daemon
@@ -73,6 +76,7 @@ impl Command {
             Command::Close(close) => close.run(control, out),
             Command::Abort(abort) => abort.run(control, out),
             Command::Listen(listen) => listen.run(control, out),
+            Command::Impair(impair) => impair.run(control, out),
             Command::Drain(drain) => drain.run(control, out),
             Command::Stop(stop) => stop.run(control, out),
             Command::Xdp(xdp) => xdp.run(out),

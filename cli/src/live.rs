@@ -1,5 +1,5 @@
-//! The line that a load test prints each second: what moved, with its rate; zeros are left out and
-//! failures carry a star. It is made from two moments of the test and knows no clock.
+//! The line that a load test prints each second: what moved, with its rate; zeros are left out,
+//! failures and an impaired path carry a star. It is made from two moments of the test and knows no clock.
 
 use std::fmt::Write;
 
@@ -25,6 +25,9 @@ pub(crate) fn line(before: &LoadProgress, now: &LoadProgress) -> String {
         && let Some(bytes) = now.bytes_resident.checked_div(now.open)
     {
         push(&mut line, "bytes/conn", bytes, None);
+    }
+    if now.impaired {
+        line.push_str("  *impaired");
     }
     if now.failed > 0 {
         let reasons: Vec<String> =
@@ -76,11 +79,12 @@ mod tests {
             failed: 3,
             failures: BTreeMap::from([(Failure::Refused, 1), (Failure::Reset, 2)]),
             bytes_resident: 399_000 * 300,
+            impaired: true,
             ..now.clone()
         };
         assert_eq!(
             line(&now, &later),
-            "   3s hold      open 399,000  opened 400,000  bytes/conn 300  *failed 3 (1 refused, 2 reset)"
+            "   3s hold      open 399,000  opened 400,000  bytes/conn 300  *impaired  *failed 3 (1 refused, 2 reset)"
         );
     }
 }

@@ -46,6 +46,9 @@ fn print(status: &control::Status, out: &mut dyn Write) -> Result<(), Error> {
         status.pid,
         status.uptime_ms / 1_000
     )?;
+    if !status.impairments.is_none() {
+        writeln!(out, "* IMPAIRED   {}", status.impairments)?;
+    }
     let addresses: Vec<String> = status.addresses.iter().map(ToString::to_string).collect();
     writeln!(
         out,

@@ -10,6 +10,7 @@ use barewire_api::control::{
     Role, Status, WorkerStatus, XdpMode,
 };
 use barewire_api::failure::Failure;
+use barewire_api::impair::Impairments;
 use barewire_api::page::{CounterDef, CounterKind, Layout, MAGIC};
 
 const ID: ConnId = ConnId { worker: 0, slot: 12, generation: 1 };
@@ -240,7 +241,7 @@ fn an_empty_table_is_an_empty_array() {
     assert!(rows.is_empty() && ended.status == 0);
 }
 
-fn status(held: u64) -> Status {
+pub(crate) fn status(held: u64) -> Status {
     Status {
         version: "0.1.0".into(),
         pid: 7,
@@ -269,6 +270,7 @@ fn status(held: u64) -> Status {
         time_wait: 1,
         bytes_resident: 300_000,
         bytes_per_connection: Some(300),
+        impairments: Impairments::default(),
         listeners: vec!["80=http".parse().expect("a listener")],
         load: None,
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use barewire_api::config::LoadPlan;
 use barewire_api::control::{Frames, LoadProgress, Request, Response};
 use barewire_api::failure::Failure;
+use barewire_api::impair::Impairments;
 use barewire_api::report::{LoadPart, LoadPhase, LoadReport, PhaseReport, Surroundings};
 use barewire_api::unit::Count;
 
@@ -30,6 +31,7 @@ pub fn report(failed: u64) -> LoadReport {
         bytes_resident: 3_000,
         frames,
         interrupted: false,
+        impairments: Impairments::default(),
     };
     LoadReport::new(plan, phases, &part, &around)
 }

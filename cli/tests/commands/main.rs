@@ -5,4 +5,5 @@
 mod control;
 mod daemon;
 mod fake;
+mod impair;
 mod load;

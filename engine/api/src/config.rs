@@ -3,6 +3,7 @@
 //! be known to be wrong without a machine; what needs one (does the device exist, does the kernel
 //! hold that address) is the daemon's question.
 
+mod impair;
 mod interface;
 mod listen;
 mod load;
@@ -13,9 +14,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use impair::Impair;
 pub use interface::{
-    FRAMES_MAX, HugePages, Interface, Mode, OnMissing, Ownership, PREFIXES_MAX, Poll, QUEUES_MAX,
-    RING_MAX, RING_MIN, RxChecksum,
+    FRAMES_MAX, HugePages, IMPAIR_FRAMES_MIN, Interface, Mode, OnMissing, Ownership, PREFIXES_MAX,
+    Poll, QUEUES_MAX, RING_MAX, RING_MIN, RxChecksum,
 };
 pub use listen::{APP_BYTES_MAX, AppSpec, LISTENERS_MAX, Listen, ListenAddr};
 pub use load::{CloseWith, DESTINATIONS_MAX, LoadMode, LoadPlan, LoadProtocol, parse_destination};
@@ -41,6 +43,9 @@ pub struct Config {
     pub listen: Vec<Listen>,
     /// How the daemon is talked to.
     pub control: Control,
+    /// Faults that the engine does to its own frames.
+    #[serde(skip_serializing_if = "Impair::is_absent")]
+    pub impair: Impair,
     /// A load test to run at once; the daemon ends with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub load: Option<LoadPlan>,
@@ -136,6 +141,7 @@ impl Config {
         self.tcp.check()?;
         self.check_listeners()?;
         self.check_control()?;
+        self.impair.check()?;
         match &self.load {
             Some(plan) => plan.check(&self.interface, &self.tcp),
             None => Ok(()),

@@ -16,6 +16,7 @@ pub use status::{Frames, Status, WorkerStatus, XdpMode};
 
 use crate::config::{Listen, ListenAddr, LoadPlan};
 use crate::failure::Failure;
+use crate::impair::{Direction, Impairment, Impairments};
 use crate::report::{LoadPhase, LoadReport};
 use crate::text::{SyntaxError, word_enum};
 use crate::unit::Span;
@@ -121,6 +122,23 @@ pub enum Request {
     LoadStatus,
     /// Ends the load test early; its report stays to be read. Answered by [`Response::Done`].
     LoadStop,
+    /// Impairs the engine's own frames of a direction, in the place of what the direction had.
+    /// Answered by [`Response::Impairments`].
+    ImpairSet {
+        /// Which frames.
+        direction: Direction,
+        /// What happens to them.
+        impairment: Impairment,
+        /// What the draws come from; drawn by the daemon when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seed: Option<u32>,
+    },
+    /// Ends the impairment of a direction; frames that are held back leave at once. Answered by
+    /// [`Response::Impairments`].
+    ImpairOff {
+        /// Which frames.
+        direction: Direction,
+    },
     /// Accepts no more connections; those that exist run on. Answered by [`Response::Done`].
     Drain,
     /// Ends the daemon. Answered by [`Response::Done`] before it goes.
@@ -175,6 +193,8 @@ pub enum Response {
     },
     /// The state of the load test.
     Load(Box<LoadProgress>),
+    /// What happens to the engine's own frames now.
+    Impairments(Impairments),
     /// It was done.
     Done,
     /// It was not done.
@@ -283,6 +303,9 @@ pub struct LoadProgress {
     pub responses: u64,
     /// Resident memory of the daemon in bytes.
     pub bytes_resident: u64,
+    /// The engine impaired its own frames during the test.
+    #[serde(default)]
+    pub impaired: bool,
     /// The report, once the test is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<Box<LoadReport>>,

@@ -9,6 +9,7 @@
 //! * [`plan`]: which connection of a load test uses which tuple
 //! * [`control`]: the requests and responses on the control socket
 //! * [`failure`]: why a connection failed
+//! * [`impair`]: the faults that the engine may do to its own frames
 //! * [`page`]: the statistics page
 //! * [`report`]: what a load test measured
 
@@ -16,6 +17,7 @@ pub mod config;
 pub mod control;
 pub mod failure;
 pub mod flags;
+pub mod impair;
 pub mod page;
 pub mod plan;
 pub mod report;

@@ -15,6 +15,7 @@ pub use print::duration_text;
 use crate::config::LoadPlan;
 use crate::control::Frames;
 use crate::failure::Failure;
+use crate::impair::Impairments;
 use crate::text::word_enum;
 
 word_enum! {
@@ -123,6 +124,8 @@ pub struct Surroundings {
     pub frames: Frames,
     /// The test was stopped before its end.
     pub interrupted: bool,
+    /// What the engine did to its own frames at some time of the test.
+    pub impairments: Impairments,
 }
 
 /// The result of a load test.
@@ -134,6 +137,10 @@ pub struct LoadReport {
     pub n_workers: u32,
     /// The test was stopped before its end.
     pub interrupted: bool,
+    /// What the engine did to its own frames at some time of the test: its figures are those of an
+    /// impaired path.
+    #[serde(default, skip_serializing_if = "Impairments::is_none")]
+    pub impairments: Impairments,
     /// Its phases in order.
     pub phases: Vec<PhaseReport>,
     /// Opens begun.
@@ -180,6 +187,7 @@ impl LoadReport {
             plan,
             n_workers: around.n_workers,
             interrupted: around.interrupted,
+            impairments: around.impairments,
             phases,
             opened: part.opened,
             closed: part.closed,

@@ -32,7 +32,11 @@ fn bad_values_are_refused_in_a_sentence() {
         ("rx_max = 3000", &["interface.rx_max: expected a power of two", "3000", "use 4096"]),
         ("fill_max = 1", &["interface.fill_max: expected a power of two", "use 64"]),
         ("frame_bytes = 1500", &["interface.frame_bytes: expected 2048 or 4096, found 1500"]),
-        ("frames_max = 10", &["interface.frames_max: expected from 8320", "found 10"]),
+        ("frames_max = 10", &["interface.frames_max: expected from 9344", "found 10"]),
+        ("impair_frames_max = 255", &["impair_frames_max: expected from 256", "found 255"]),
+        ("[impair]\ntx = {}", &["impair.tx: expected a fault, found none"]),
+        ("[impair.rx]\nloss = '101%'", &["impair.rx.loss", "a share from 0% to 100%", "`101%`"]),
+        ("[impair.rx]\nlost = '1%'", &["found `lost`", "did you mean `loss`?"]),
         ("prefixes = ['10.1.0.5/16']", &["without host bits", "10.1.0.0/16 or 10.1.0.5/32"]),
         ("prefixes = ['224.0.0.0/8']", &["expected a prefix of unicast addresses"]),
         ("prefixes = ['fd00::/64']", &["IPv6 is not supported yet by the stack"]),
@@ -155,7 +159,8 @@ fn a_plan_with_shared_ownership_stays_in_its_port_range() {
 fn a_configuration_survives_the_way_to_a_file_and_back() {
     let text = format!(
         "{LOAD}mode = 'cps'\nprotocol = 'http:/bytes/10'\nrate = '1.5m/s'\nramp = '250ms'\n\
-         [[listen]]\nport = 80\napp = 'small-writes:10x10'\n[tcp]\nkeepalive = '90s'\n"
+         [[listen]]\nport = 80\napp = 'small-writes:10x10'\n[tcp]\nkeepalive = '90s'\n\
+         [impair]\nseed = 7\ntx = {{ loss = '0.5%', rate = '100mbit' }}\nrx = {{ delay = '5ms' }}\n"
     );
     let config = Config::parse(&text).expect("a good configuration");
     let plan = config.load.as_ref().expect("a plan");
@@ -163,6 +168,7 @@ fn a_configuration_survives_the_way_to_a_file_and_back() {
     assert_eq!(plan.protocol, LoadProtocol::Http { path: "/bytes/10".into() });
     assert_eq!(plan.rate, Some(Rate(1_500_000)));
     assert_eq!(config.tcp.keepalive, Span::from_secs(90));
+    assert_eq!(config.impair.rx.map(|rx| rx.delay), Some(Span::from_millis(5)));
     assert_eq!(config.interface.mode, Mode::Auto);
     assert_eq!(Config::parse(&config.to_toml()).as_ref(), Ok(&config), "{}", config.to_toml());
     assert_eq!(Config::parse(&Config::default().to_toml()), Ok(Config::default()));

@@ -10,6 +10,7 @@ use barewire_api::control::{
     Response, Role, Status, WorkerStatus, XdpMode, from_hex, from_line, to_hex, to_line,
 };
 use barewire_api::failure::Failure;
+use barewire_api::impair::{Direction, Impaired, Impairment, Impairments};
 use barewire_api::report::{LoadPart, LoadPhase, LoadReport, PhaseReport, Surroundings};
 use barewire_api::unit::{Count, Span};
 
@@ -64,8 +65,15 @@ fn report() -> LoadReport {
         bytes_resident: 3_600,
         frames,
         interrupted: false,
+        impairments: Impairments::default(),
     };
     LoadReport::new(plan, phases, &part, &around)
+}
+
+fn impairments() -> Impairments {
+    let loss = "1%".parse().expect("a share");
+    let impairment = Impairment { loss, ..Impairment::default() };
+    Impairments { tx: Some(Impaired { impairment, seed: u32::MAX }), rx: None }
 }
 
 fn status() -> Status {
@@ -97,6 +105,7 @@ fn status() -> Status {
         time_wait: 1,
         bytes_resident: 900,
         bytes_per_connection: Some(300),
+        impairments: impairments(),
         listeners: vec!["80=http".parse().expect("a listener")],
         load: Some(LoadProgress { report: Some(Box::new(report())), ..LoadProgress::default() }),
     }
@@ -124,6 +133,12 @@ fn requests_survive_the_socket() {
         Request::LoadStart { plan: LoadPlan::default() },
         Request::LoadStatus,
         Request::LoadStop,
+        Request::ImpairSet {
+            direction: Direction::Both,
+            impairment: Impairment { delay: Span::from_millis(5), ..Impairment::default() },
+            seed: Some(7),
+        },
+        Request::ImpairOff { direction: Direction::Rx },
         Request::Drain,
         Request::Stop,
     ] {
@@ -149,6 +164,7 @@ fn responses_survive_the_socket() {
         Response::Sent { bytes: 5 },
         Response::Received { hex: "00ff".into(), bytes_total: 2, end: true },
         Response::Load(Box::new(LoadProgress { failures, ..LoadProgress::default() })),
+        Response::Impairments(impairments()),
         Response::Done,
         Response::Error { code: ErrorCode::Busy, message: "a load test runs already".into() },
     ] {
@@ -235,6 +251,10 @@ fn the_report_prints_figures_that_can_be_checked() {
     ] {
         assert!(text.contains(part), "expected `{part}` in\n{text}");
     }
+    assert!(!text.contains("impaired"), "{text}");
+    let impaired = LoadReport { impairments: impairments(), ..report.clone() };
+    let words = "* impaired: the engine spoilt its own frames (tx loss 1%, seed 4294967295)\n";
+    assert!(impaired.to_string().contains(words), "{impaired}");
     let broken = LoadReport { closed: 6, ..report };
     assert!(!broken.adds_up() && broken.to_string().contains("DOES NOT ADD UP"));
 }

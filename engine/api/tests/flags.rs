@@ -34,6 +34,7 @@ fn flags_are_a_configuration() {
         "--set=tcp.delayed_ack=10ms",
         "--set=tcp.nagle=false",
         "--set=interface.rx_max=4096",
+        "--set=impair.tx={loss='1%',delay='5ms'}",
     ])
     .expect("good flags");
     assert_eq!(config.check(), Ok(()));
@@ -42,6 +43,7 @@ fn flags_are_a_configuration() {
     assert_eq!(config.listen.len(), 2);
     assert_eq!(config.tcp.connections_max, Count(1_000_000));
     assert_eq!(config.tcp.delayed_ack, Span::from_millis(10));
+    assert_eq!(config.impair.tx.map(|tx| tx.delay), Some(Span::from_millis(5)));
     assert_eq!((config.tcp.nagle, config.interface.rx_max), (false, 4_096));
 }
 

@@ -24,6 +24,10 @@ pub const RING_MAX: u32 = 32_768;
 /// The most frames of one queue: 2 GiB of them at 2048 bytes.
 pub const FRAMES_MAX: u32 = 1 << 20;
 
+/// The fewest frames that an impairment may hold: what comes in and goes out in one turn, all of it
+/// doubled.
+pub const IMPAIR_FRAMES_MIN: u32 = 4 * 64;
+
 /// Longest interface name that the kernel takes (`IFNAMSIZ` less the final zero).
 const DEV_BYTES_MAX: usize = 15;
 
@@ -139,6 +143,9 @@ pub struct Interface {
     pub completion_max: u32,
     /// Bytes of one frame: 2048 or 4096.
     pub frame_bytes: u32,
+    /// Frames of one queue that an impairment may hold back at a time. Beyond them frames are
+    /// dropped, so this bounds delay times rate: 1024 full frames in 5 ms are 2.4 Gbit/s.
+    pub impair_frames_max: u32,
     /// Frames of one queue's umem; computed by [`Interface::frames`] when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frames_max: Option<u32>,
@@ -170,6 +177,7 @@ impl Default for Interface {
             fill_max: 2_048,
             completion_max: 2_048,
             frame_bytes: 2_048,
+            impair_frames_max: 1_024,
             frames_max: None,
             huge_pages: HugePages::Auto,
             port_range: PortRange::new(61_000, 65_535).expect("61000 is below 65535"),
@@ -193,6 +201,7 @@ impl Interface {
             .saturating_add(self.tx_max) // waiting for the NIC to send
             .saturating_add(self.completion_max) // sent, not yet reclaimed
             .saturating_add(HELD)
+            .saturating_add(self.impair_frames_max) // held back by an impairment
     }
 
     /// True when `addr` is one that the engine owns.
@@ -277,13 +286,19 @@ impl Interface {
                 "use 2048 unless the MTU is above 1500",
             ));
         }
+        in_range(
+            "interface.impair_frames_max",
+            u64::from(self.impair_frames_max),
+            u64::from(IMPAIR_FRAMES_MIN),
+            u64::from(FRAMES_MAX / 2),
+        )?;
         let Some(frames) = self.frames_max else { return Ok(()) };
         if frames < self.frames_needed() || frames > FRAMES_MAX {
             return Err(ConfigError::new(
                 "interface.frames_max",
                 format!(
-                    "expected from {} (the sum of the rings and two batches) to {FRAMES_MAX}, \
-                     found {frames}",
+                    "expected from {} (the sum of the rings, two batches and impair_frames_max) to \
+                     {FRAMES_MAX}, found {frames}",
                     self.frames_needed()
                 ),
                 "leave it out, or make the rings smaller",

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LoadProgress;
 use crate::config::{Listen, Ownership, Prefix};
+use crate::impair::Impairments;
 use crate::text::word_enum;
 
 word_enum! {
@@ -49,6 +50,9 @@ pub struct Status {
     /// Resident memory over connections, everything included; absent without connections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_connection: Option<u64>,
+    /// What the engine does to its own frames.
+    #[serde(default)]
+    pub impairments: Impairments,
     /// The listeners.
     pub listeners: Vec<Listen>,
     /// The load test that runs or was the last to run.

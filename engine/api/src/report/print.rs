@@ -52,6 +52,9 @@ fn print_plan(f: &mut fmt::Formatter<'_>, report: &LoadReport) -> fmt::Result {
     if report.interrupted {
         writeln!(f, "* interrupted: the figures below are those of a part of the test")?;
     }
+    if !report.impairments.is_none() {
+        writeln!(f, "* impaired: the engine spoilt its own frames ({})", report.impairments)?;
+    }
     Ok(())
 }
 

@@ -65,7 +65,15 @@ impl Server {
         }
         info!("load test {} with {} connections", plan.mode, plan.connections);
         self.test = Some(Test { conductor, report: None, shown_at: Instant::now() });
+        self.mark_load_impaired();
         Ok(())
+    }
+
+    /// A test that runs says in its report what was done to its frames.
+    pub(super) fn mark_load_impaired(&mut self) {
+        if let Some(test) = self.test.as_mut().filter(|test| test.is_running()) {
+            test.conductor.on_impaired(&self.impairments);
+        }
     }
 
     /// Ends the test early.

@@ -4,12 +4,13 @@
 //!
 //! * `socket`: the file, and who may connect; `client`: one connection's bytes
 //! * `server`: the thread, and everything that it owns
-//! * `request`: what each request does; `status`, `conns`, `hand`, `load`: the longer answers
+//! * `request`: what each request does; `status`, `conns`, `hand`, `load`, `impair`: the longer answers
 //! * `neighbors`: next hops asked of the kernel, for addresses that are shared with it
 
 mod client;
 mod conns;
 mod hand;
+mod impair;
 mod load;
 mod neighbors;
 mod request;

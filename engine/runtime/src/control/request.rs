@@ -114,6 +114,13 @@ impl Server {
             Request::LoadStart { plan } => self.start_load(plan).map(done),
             Request::LoadStatus => Ok(Response::Load(Box::new(self.load_progress())).into()),
             Request::LoadStop => self.stop_load().map(done),
+            Request::ImpairSet { direction, impairment, seed } => {
+                let impairments = self.impair(direction, impairment, seed)?;
+                Ok(Response::Impairments(impairments).into())
+            }
+            Request::ImpairOff { direction } => {
+                Ok(Response::Impairments(self.end_impairment(direction)?).into())
+            }
             Request::Drain => self.drain().map(done),
             Request::Stop => {
                 self.is_stopping = true;

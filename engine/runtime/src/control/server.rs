@@ -15,6 +15,7 @@ use barewire_api::config::{AppSpec, Ownership};
 use barewire_api::control::{
     ErrorCode, PROTOCOL_VERSION, REQUEST_BYTES_MAX, Request, Response, from_line, to_line,
 };
+use barewire_api::impair::Impairments;
 use std::collections::VecDeque;
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -82,6 +83,7 @@ pub(crate) struct Server {
     pub(super) is_draining: bool,
     pub(super) is_stopping: bool,
     pub(super) test: Option<Test>,
+    pub(super) impairments: Impairments,
     clients: Vec<(u64, Client)>,
     next_client: u64,
     refused: VecDeque<(Instant, UnixStream)>,
@@ -101,6 +103,7 @@ impl Server {
             is_draining: false,
             is_stopping: false,
             test: None,
+            impairments: Impairments::default(),
             clients: Vec::new(),
             next_client: 0,
             refused: VecDeque::new(),
@@ -112,6 +115,7 @@ impl Server {
 
     /// Serves until the engine is told to end, then ends it.
     pub(crate) fn run(mut self) -> Ending {
+        self.start_configured_impairment();
         self.start_configured_load();
         while !self.is_stopping {
             self.wait();

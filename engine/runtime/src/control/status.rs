@@ -72,6 +72,7 @@ pub(super) fn of(server: &Server, now: Instant) -> Result<Status, Refusal> {
         workers,
         bytes_resident,
         bytes_per_connection: bytes_resident.checked_div(connections),
+        impairments: server.impairments,
         listeners: server.own.site.config.listen.clone(),
         load: server.test.as_ref().map(|_| server.load_progress()),
     })

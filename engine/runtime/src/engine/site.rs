@@ -7,6 +7,8 @@ use super::steering::pin_dir;
 use crate::sys::affinity::{AffinityError, allowed_cpus};
 use crate::sys::interface::{self, Interface, InterfaceError, KernelAddress, kernel_addresses};
 use barewire_api::config::{LISTENERS_MAX, Listen, Ownership, Prefix, QUEUES_MAX, RxChecksum};
+use barewire_api::impair::Impairment;
+use barewire_api::unit::Ratio;
 use barewire_api::{Config, ConfigError};
 use barewire_ebpf::Steer;
 use barewire_stack::wire::tcp::ChecksumPolicy;
@@ -41,14 +43,18 @@ impl Site {
         settle_addresses(&mut config, interface.ifindex)?;
         // With the addresses known, the load plan can be held against them.
         config.check()?;
-        Ok(Site {
+        let site = Site {
             n_queues,
             cpus,
             rx_checksum: checksum_policy(config.interface.rx_checksum, &interface.driver),
             is_pinned: find_pins(&interface)?,
             interface,
             config,
-        })
+        };
+        if let Some(rx) = &site.config.impair.rx {
+            site.check_impaired_reception(rx)?;
+        }
+        Ok(site)
     }
 
     /// Refuses a listener that cannot be added to those that are there.
@@ -63,6 +69,19 @@ impl Site {
         }
         self.config.check_listener(listen, listeners)?;
         check_listen_addr(&self.config, listen)
+    }
+
+    /// Refuses damage to received frames that this engine would not notice: it would reach
+    /// applications as if the peer had sent it.
+    pub(crate) fn check_impaired_reception(&self, rx: &Impairment) -> Result<(), ConfigError> {
+        if rx.corrupt == Ratio::NONE || self.rx_checksum == ChecksumPolicy::Verify {
+            return Ok(());
+        }
+        Err(ConfigError::new(
+            "impair.rx.corrupt",
+            format!("expected received checksums to be verified, found {}", self.checksum_text()),
+            "start with --rx-checksum verify, or corrupt only what is sent",
+        ))
     }
 
     /// What was found, one fact to a line.

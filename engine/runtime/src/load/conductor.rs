@@ -7,6 +7,7 @@ use super::Progress;
 use barewire_api::config::{LoadMode, LoadPlan};
 use barewire_api::control::{Frames, LoadProgress};
 use barewire_api::failure::Failure;
+use barewire_api::impair::Impairments;
 use barewire_api::report::{LoadPart, LoadPhase, LoadReport, PhaseReport, Surroundings};
 use barewire_stack::time::{Duration, Instant};
 
@@ -27,6 +28,8 @@ pub struct Conductor {
     bytes_resident_at_peak: u64,
     phases: Vec<PhaseReport>,
     interrupted: bool,
+    /// What the engine did to its own frames at some time of the test.
+    impairments: Impairments,
 }
 
 /// The counts of all workers together.
@@ -69,6 +72,7 @@ impl Conductor {
             bytes_resident_at_peak: 0,
             phases: Vec::new(),
             interrupted: false,
+            impairments: Impairments::default(),
             plan,
         }
     }
@@ -86,6 +90,11 @@ impl Conductor {
     /// Ends the test early: the next answer is that connections are to be closed.
     pub fn stop(&mut self) {
         self.interrupted |= !matches!(self.phase, LoadPhase::Close | LoadPhase::Done);
+    }
+
+    /// The engine does this to its own frames from now on.
+    pub fn on_impaired(&mut self, now: &Impairments) {
+        self.impairments = self.impairments.joined(now);
     }
 
     /// How every worker stands, and the resident memory of this process. Returns the phase that all
@@ -177,6 +186,7 @@ impl Conductor {
             requests,
             responses,
             bytes_resident: self.bytes_resident,
+            impaired: !self.impairments.is_none(),
             report: None,
         }
     }
@@ -191,6 +201,7 @@ impl Conductor {
             bytes_resident: self.bytes_resident_at_peak,
             frames,
             interrupted: self.interrupted,
+            impairments: self.impairments,
         };
         LoadReport::new(self.plan.clone(), self.phases.clone(), &whole, &around)
     }
@@ -228,6 +239,7 @@ fn complete_at(phase: LoadPhase, workers: &[Progress]) -> Option<Instant> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use barewire_api::impair::{Impaired, Impairment};
     use barewire_api::unit::{Count, Span};
 
     fn at(ms: u64) -> Instant {
@@ -286,6 +298,18 @@ mod tests {
         assert_eq!((report.peak_open, report.bytes_per_connection), (10, Some(700)));
         assert!(!report.interrupted);
         assert_eq!(conductor.progress(at(9999)).elapsed_ms, 150);
+    }
+
+    #[test]
+    fn a_test_that_was_impaired_once_stays_marked() {
+        let mut conductor = Conductor::new(plan(LoadMode::Hold), 1, at(0));
+        assert!(!conductor.progress(at(1)).impaired);
+        let impairment = Impairment { delay: Span::from_millis(5), ..Impairment::default() };
+        let tx = Some(Impaired { impairment, seed: 7 });
+        conductor.on_impaired(&Impairments { tx, rx: None });
+        conductor.on_impaired(&Impairments::default());
+        assert!(conductor.progress(at(1)).impaired);
+        assert_eq!(conductor.report(&[], Frames::default()).impairments.tx, tx);
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod netns;
 
 mod control;
 mod embed;
+mod impair;
 mod lab;
 mod start;
 mod veth;

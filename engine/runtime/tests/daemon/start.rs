@@ -175,7 +175,7 @@ fn a_check_tells_the_arithmetic_and_touches_nothing() {
         assert_eq!(status, 0, "{output}");
         for fact in [
             "interface d0: driver veth",
-            "2 queues x 8,320 frames x 2048 bytes = 33 MiB",
+            "2 queues x 9,344 frames x 2048 bytes = 37 MiB",
             "2,000,000 connections",
         ] {
             assert!(output.contains(fact), "expected `{fact}` in:\n{output}");
