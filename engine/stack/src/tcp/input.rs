@@ -108,8 +108,8 @@ impl Connection {
         let fin = self.fin_in_window(seg, payload);
         self.check_rst(cx, seg)?;
         self.check_syn(cx, seg)?;
-        self.note_timestamp(seg);
         self.check_ack(cx, seg, payload)?;
+        self.note_timestamp(seg);
         self.note_congestion(cx, seg.flags, ecn);
         self.active_at = Tick::at(cx.now);
         self.keepalive_probes = 0;
@@ -263,7 +263,8 @@ impl Connection {
         Break(Verdict::Drop(Counter::DropSyn))
     }
 
-    /// TS.Recent follows the segment that holds Last.ACK.sent (RFC 7323 section 4.3).
+    /// TS.Recent follows the segment that holds Last.ACK.sent (RFC 7323 section 4.3). Only now that
+    /// its acknowledgement is known to be honest: a forged one would let PAWS drop all that follows.
     fn note_timestamp(&mut self, seg: &Tcp) {
         if let Some(stamps) = seg.options.timestamps
             && self.stamps.on
@@ -312,7 +313,8 @@ impl Connection {
         }
         if ack.ge(self.snd.una) {
             let plain = payload.is_empty() && !seg.flags.contains(Flags::FIN);
-            let outstanding = self.snd.max != self.snd.una;
+            // What a window probe carries beyond the window is no flight.
+            let outstanding = self.in_flight() > 0 && self.snd.wnd > 0;
             let is_dup = ack == self.snd.una && plain && !window_moved && outstanding;
             self.on_ack(cx, seg, is_dup);
         }
@@ -320,15 +322,19 @@ impl Connection {
         Continue(())
     }
 
-    /// SND.WND follows the newest segment (section 3.10.7.4); tells whether it changed.
+    /// SND.WND follows the newest segment (section 3.10.7.4), and any that acknowledges more: the
+    /// right edge of the window would otherwise move with SND.UNA, and the peer never offered that.
+    /// Tells whether the window changed.
     fn update_window(&mut self, seg: &Tcp, ack: Seq) -> bool {
         let seq = Seq(seg.seq);
-        let fresh = self.snd.wl1.lt(seq) || (self.snd.wl1 == seq && self.snd.wl2.le(ack));
+        let fresh = self.snd.wl1.lt(seq)
+            || (self.snd.wl1 == seq && self.snd.wl2.le(ack))
+            || ack.gt(self.snd.una);
         if !fresh || ack.lt(self.snd.una) {
             return false;
         }
         let before = self.snd.wnd;
-        self.snd.wl1 = seq;
+        self.snd.wl1 = self.snd.wl1.max(seq);
         self.snd.wl2 = ack;
         self.take_window(u32::from(seg.window) << self.snd.shift);
         if before == 0 && self.snd.wnd > 0 && self.in_flight() == 0 {
@@ -434,6 +440,8 @@ impl Connection {
     fn take_fin(&mut self, cx: &mut Context<'_>, fin: Option<Seq>) {
         self.rcv.fin = self.rcv.fin.or(fin);
         if self.rcv.fin != Some(self.rcv.nxt) {
+            // Out of order: the peer hears of the hole at once, as with data (RFC 5681 section 4.2).
+            self.rcv.ack |= fin.is_some();
             return;
         }
         match self.state {

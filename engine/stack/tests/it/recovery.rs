@@ -434,3 +434,54 @@ fn neither_retransmissions_nor_bare_acks_may_be_marked() {
     lab.stack.on_frame(lab.now, &mut frame, barewire_stack::stack::Miss::Answer);
     assert_eq!(ecn_of_next_frame(&mut lab).0, 0, "a bare ACK");
 }
+
+#[test]
+fn a_window_comes_with_what_acknowledges_more_even_out_of_order() {
+    let mut lab = Lab::new();
+    let (mut flow, id) = lab.open(1);
+    lab.stack.send(lab.now, id, &[1; 9000]);
+    lab.turn();
+    // A newer segment first; then an older one that acknowledges more and leaves less room.
+    let first = flow.seq;
+    lab.segment(&flow, ACK, first + 5, flow.ack, b"later");
+    flow.ack += 5000;
+    flow.window = 4000;
+    lab.segment(&flow, ACK, first, flow.ack, b"first");
+    let info = lab.stack.conn_info(id.slot).expect("the connection lives");
+    assert_eq!((info.snd_una, info.snd_wnd), (flow.ack, 4000));
+}
+
+#[test]
+fn a_forged_timestamp_does_not_silence_the_peer() {
+    let mut lab = self::lab(TcpConfig { timestamps: true, ..config().tcp });
+    let stamps = barewire_stack::wire::tcp::Timestamps { value: 5, echo: 0 };
+    let options = Options { timestamps: Some(stamps), ..sack_permitted() };
+    let (mut flow, _) = lab.open_with(1, options);
+    let mut forged = flow;
+    forged.stamps = flow.stamps.map(|mut stamps| {
+        stamps.value += 1 << 30;
+        stamps
+    });
+    lab.segment(&forged, ACK, flow.seq, flow.ack + 100_000, b"forged");
+    assert_eq!(lab.stat(Counter::DropAck), 1);
+    lab.data(&mut flow, b"real");
+    assert_eq!(lab.stat(Counter::DropPaws), 0);
+    assert_eq!(lab.stat(Counter::TcpBytesIn), 4);
+}
+
+#[test]
+fn answered_window_probes_are_no_duplicates() {
+    let mut lab = Lab::new();
+    let (mut flow, id) = lab.open(1);
+    flow.window = 0;
+    lab.ack(&flow);
+    lab.stack.send(lab.now, id, &[1; 5000]);
+    for _ in 0..200 {
+        lab.advance_ms(100);
+        if lab.sent.drain(..).count() > 0 {
+            lab.ack(&flow);
+        }
+    }
+    assert_eq!(lab.stat(Counter::TcpFastRetransmits), 0);
+    assert!(lab.stat(Counter::TcpProbes) >= 4);
+}
