@@ -17,6 +17,7 @@
 //! - [`flow`]: which connection a segment is for
 //! - [`stack`]: all of it together
 //! - [`device`]: the seam to whatever moves frames, and the in-process wire
+//! - [`script`]: readable scripts of a peer, for the tests of several crates
 //! - [`dice`], [`impair`]: seeded draws, and the faults of a path made of them
 
 #![forbid(unsafe_code)]
@@ -25,6 +26,7 @@ pub mod device;
 pub mod dice;
 pub mod flow;
 pub mod impair;
+pub mod script;
 pub mod stack;
 pub mod stats;
 pub mod tcp;

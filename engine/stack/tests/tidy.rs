@@ -43,6 +43,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("stack::flow", "stack::wire"),
     ("stack::tcp", "stack::flow stack::stats stack::time stack::wire"),
     ("stack::device", "stack::time"),
+    ("stack::script", "stack::time stack::wire"),
     ("stack::dice", ""),
     ("stack::impair", "stack::dice stack::time stack::wire"),
     ("stack::stack", "stack::device stack::flow stack::stats stack::tcp stack::time stack::wire"),
