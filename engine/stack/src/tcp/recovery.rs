@@ -20,8 +20,9 @@ const DUP_ACKS: u16 = 3;
 /// leaves the last of any odd number waiting, and a probe for it would be a spurious retransmission.
 const ACK_DELAY_MAX: Duration = Duration::from_millis(200);
 
-/// The shortest wait for a tail loss probe: two ticks of the timing wheel.
-const PROBE_TIMEOUT_MIN: Duration = Duration::from_millis(2);
+/// The shortest wait for a tail loss probe. On a short path two round trips are less than a busy
+/// host needs to answer, and a needless probe of the last segment meets a connection that has ended.
+const PROBE_TIMEOUT_MIN: Duration = Duration::from_millis(10);
 
 /// What the retransmission timer is set for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
