@@ -134,10 +134,14 @@ impl Connection {
     }
 
     /// An ICMP error (RFC 9293 SHLD-26 allows it before the handshake) or a silent next hop ended
-    /// the open, as `end` says.
+    /// the open, as `end` says. Later it is no more than a segment that did not arrive, so what
+    /// could not leave is tried again by the timer.
     pub fn on_unreachable(&mut self, cx: &mut Context<'_>, end: End) {
-        if self.state == State::SynSent {
+        let has_to_send = !self.snd.queue.is_empty() || self.snd.fin == Fin::Queued;
+        if matches!(self.state, State::SynSent | State::SynReceived) {
             self.finish(cx, end);
+        } else if has_to_send && !self.timers.retransmit.is_armed() {
+            self.arm_retransmit(cx, None);
         }
     }
 

@@ -9,5 +9,6 @@ mod peer;
 mod receive;
 mod recovery;
 mod send;
+mod silent_hop;
 mod urgent;
 mod wire;
