@@ -26,6 +26,8 @@ const UNSAFE_IN: &[&str] =
 const CRATES: &[(&str, &str)] = &[
     ("engine/stack", ""),
     ("engine/api", "barewire-stack"),
+    ("engine/fuzz", "barewire-api barewire-stack"),
+    ("engine/fuzz/libfuzzer", "barewire-fuzz"),
     ("ebpf/steer", ""),
     ("ebpf", "barewire-steer"),
     ("engine/runtime", "barewire-api barewire-ebpf barewire-stack"),
