@@ -325,8 +325,10 @@ impl Connection {
             self.begin_recovery(cx);
         } else if self.ecn.on
             && seg.flags.contains(Flags::ECE)
+            && !seg.flags.contains(Flags::SYN)
             && self.congestion.phase() == Phase::Open
             && in_flight > 0
+            && !ended
         {
             self.on_congestion_echo(cx, in_flight);
         }
@@ -366,8 +368,8 @@ impl Connection {
         self.snd.tail_probe = None;
     }
 
-    /// The peer says that the network marked a segment: one reduction per window, and CWR on the
-    /// next new data (RFC 3168 section 6.1.2).
+    /// The peer says that the network marked a segment: one reduction per window, of which the ACK that
+    /// ends the last one tells too, and CWR on the next new data (RFC 3168 section 6.1.2).
     fn on_congestion_echo(&mut self, cx: &mut Context<'_>, in_flight: u32) {
         cx.stats.inc(Counter::TcpEcnReductions);
         let mss = u32::from(self.snd.mss);
