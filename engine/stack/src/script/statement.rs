@@ -85,6 +85,8 @@ pub enum Told {
     Opened,
     /// Bytes arrived.
     Readable,
+    /// Urgent data are on their way.
+    Urgent,
     /// The peer ended its direction.
     Finished,
     /// Both directions ended in order.
@@ -105,6 +107,7 @@ impl Told {
     pub(super) const NAMES: &'static [(&'static str, Told)] = &[
         ("opened", Told::Opened),
         ("readable", Told::Readable),
+        ("urgent", Told::Urgent),
         ("finished", Told::Finished),
         ("closed", Told::Closed),
         ("refused", Told::Refused),

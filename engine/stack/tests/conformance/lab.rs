@@ -150,6 +150,7 @@ impl Lab {
         let plain = [
             (Events::OPENED, Told::Opened),
             (Events::READABLE, Told::Readable),
+            (Events::URGENT, Told::Urgent),
             (Events::FINISHED, Told::Finished),
         ];
         self.told.extend(plain.iter().filter(|(e, _)| events.contains(*e)).map(|(_, told)| *told));

@@ -41,9 +41,12 @@ scripts! {
     a_finished_echo_finishes
     a_full_buffer_still_hears_a_reset
     a_full_buffer_still_takes_acks
+    a_guess_does_not_end_a_half_closed_connection
     a_hole_is_reported_at_once
     a_last_fin_is_sent_again
     a_long_echo_crosses_every_wrap
+    a_mark_is_echoed_until_it_is_answered
+    a_partial_ack_brings_the_next_lost_segment
     a_peer_may_shrink_its_window
     a_refused_open_fails_at_once
     a_reset_in_the_window_gets_a_challenge
@@ -59,6 +62,7 @@ scripts! {
     a_syn_on_a_connection_gets_a_challenge
     a_syn_says_no_more_than_it_may
     a_syn_says_what_it_can
+    a_tiny_segment_size_is_raised
     a_window_is_not_opened_by_bytes
     a_window_may_stay_closed_for_hours
     acknowledgement_from_long_ago
@@ -69,13 +73,16 @@ scripts! {
     an_ambiguous_ack_leaves_the_timeout_backed_off
     an_application_aborts
     an_application_closes_in_order
+    an_echo_of_congestion_reduces_the_window_once
     an_idle_connection_is_left_alone
     an_idle_connection_is_probed_when_asked
     an_old_timestamp_marks_an_old_segment
     an_unacceptable_segment_leaves_no_timestamp
     an_unreachable_host_is_tried_again
     an_unreachable_port_ends_an_open
+    an_urgent_pointer_is_told
     bytes_behind_the_packet_are_no_data
+    challenges_are_limited
     challenges_of_one_connection_do_not_show_on_another
     closed_port_never_answers_a_reset
     closed_port_refuses_a_fin
@@ -86,10 +93,14 @@ scripts! {
     data_beyond_a_small_window_are_cut
     data_beyond_the_window_are_dropped
     data_in_a_syn_is_not_acknowledged
+    data_that_come_twice_are_reported
     data_with_a_fin_are_echoed
     data_without_ack_are_dropped
     divided_acks_count_by_bytes
     duplicate_acks_let_new_segments_out
+    ecn_is_agreed_on
+    ecn_is_asked_for_when_wanted
+    ecn_is_refused_when_it_is_off
     every_second_segment_is_acknowledged
     fin_wait_2_ends_without_the_peer
     first_flight_is_ten_segments
@@ -111,11 +122,14 @@ scripts! {
     nobody_connects_from_nowhere
     nobody_connects_to_everybody
     nobody_connects_to_many
+    old_acks_start_no_storm
     old_data_are_acknowledged_at_once
     optimistic_acks_are_not_believed
     options_stand_at_any_place
     options_take_their_room_from_a_segment
     packets_carry_the_configured_ttl_and_code_point
+    payload_never_goes_to_a_stranger
+    recovery_halves_the_flight_gently
     sack_blocks_of_nothing_do_no_harm
     segment_size_counts_in_a_syn_only
     segments_are_536_bytes_when_no_size_is_announced
@@ -128,6 +142,7 @@ scripts! {
     small_sends_go_out_when_asked
     small_sends_wait_for_an_ack
     soft_icmp_errors_change_nothing
+    source_routes_are_not_obeyed
     syn_ack_is_given_up
     syn_ack_is_sent_again
     syn_ack_offers_only_what_was_offered
@@ -135,6 +150,7 @@ scripts! {
     the_same_syn_gets_the_same_answer
     the_tail_of_a_flight_is_probed
     three_duplicate_acks_bring_the_lost_segment
+    three_selective_acks_bring_the_lost_segment
     time_wait_ignores_a_reset
     time_wait_ignores_an_old_syn
     time_wait_lasts_two_segment_lifetimes
@@ -144,6 +160,7 @@ scripts! {
     timestamps_are_echoed_once_agreed
     unknown_options_are_ignored
     urgent_data_stay_in_line
+    urgent_pointers_of_any_kind_do_no_harm
     window_is_unsigned
     wrong_checksum_is_dropped
     wrong_data_offsets_are_dropped

@@ -1,6 +1,7 @@
 //! The `set` lines of a script: the keys of the configuration file that a stack knows by itself.
 
 use barewire_stack::stack::StackConfig;
+use barewire_stack::tcp::config::Ecn;
 use barewire_stack::time::Duration;
 use std::fmt::Debug;
 use std::str::FromStr;
@@ -29,6 +30,14 @@ pub(crate) fn apply(config: &mut StackConfig, key: &str, value: &str) {
         "tcp.keepalive" => tcp.keepalive = duration(value),
         "tcp.keepalive_interval" => tcp.keepalive_interval = duration(value),
         "tcp.nagle" => tcp.nagle = number(value),
+        "tcp.ecn" => {
+            tcp.ecn = match value {
+                "off" => Ecn::Off,
+                "accept" => Ecn::Accept,
+                "request" => Ecn::Request,
+                _ => panic!("no way of ECN: {value}"),
+            }
+        }
         "tcp.timestamps" => tcp.timestamps = number(value),
         "tcp.sack" => tcp.sack = number(value),
         "tcp.window_scale" => tcp.window_scale = number(value),
