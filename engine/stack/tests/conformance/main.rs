@@ -50,11 +50,13 @@ scripts! {
     a_peer_may_shrink_its_window
     a_refused_open_fails_at_once
     a_reset_in_the_window_gets_a_challenge
+    a_reset_may_carry_data
     a_reset_needs_no_timestamp
     a_reset_outside_the_window_is_silence
     a_segment_without_the_agreed_timestamp_is_dropped
     a_shift_of_15_counts_as_14
     a_silent_peer_is_given_up
+    a_silent_peer_is_tried_for_minutes
     a_small_window_is_not_filled_by_bytes
     a_stray_reset_does_not_refuse_an_open
     a_syn_is_sent_again

@@ -358,3 +358,21 @@ fn a_worker_hands_on_what_may_belong_to_a_connection_elsewhere() {
     assert_eq!((opened, lab.stack.n_records()), (Disposition::Done, 1));
     lab.audit();
 }
+
+#[test]
+fn two_addresses_listen_on_one_port() {
+    let mut lab = Lab::new();
+    let other = SocketAddrV4::new([10, 7, 0, 1].into(), PORT);
+    assert!(lab.stack.listen(other, 6), "beside the listener at all addresses");
+    assert!(!lab.stack.listen(other, 7), "one listener for each endpoint");
+    for (addr, app) in [(STACK_IP, 5), (*other.ip(), 6)] {
+        let (from, to) = (SocketAddrV4::new(PEER_IP, 1), SocketAddrV4::new(addr, PORT));
+        let syn = Tcp { seq: 1000, flags: SYN, window: 65535, ..Tcp::default() };
+        lab.segment_between(from, to, syn, b"");
+        let iss = lab.expect_flags(SYN | ACK).tcp.seq;
+        let ack = Tcp { seq: 1001, ack: iss.wrapping_add(1), flags: ACK, ..syn };
+        lab.segment_between(from, to, ack, b"");
+        assert_eq!(lab.event().app, app);
+    }
+    lab.audit();
+}
