@@ -23,7 +23,7 @@ pub use listen::{APP_BYTES_MAX, AppSpec, LISTENERS_MAX, Listen, ListenAddr};
 pub use load::{CloseWith, DESTINATIONS_MAX, LoadMode, LoadPlan, LoadProtocol, parse_destination};
 pub(crate) use prefix::parse_addr;
 pub use prefix::{PortRange, Prefix};
-pub use tcp::{CONNECTIONS_MAX, CongestionControl, Ecn, Tcp};
+pub use tcp::{CONNECTIONS_MAX, CongestionControl, Ecn, SynCookies, Tcp};
 
 use crate::unit::grouped;
 

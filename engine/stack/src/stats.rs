@@ -84,8 +84,8 @@ counters! {
     DropTcpChecksum "drop_tcp_checksum" Drop "frames" "TCP checksum is wrong; on veth turn off the peer's transmit offload (ethtool -K PEER tx off).";
     DropNoConnection "drop_no_connection" Drop "frames" "Segment for no connection and no listener; answered with RST where the RFC asks for it.";
     DropListenFlags "drop_listen_flags" Drop "frames" "Segment to a listener that is no SYN and needs no answer, or a SYN with FIN.";
-    DropBacklog "drop_backlog" Drop "frames" "SYN dropped: tcp.syn_backlog_max connections are half-open.";
-    DropTableFull "drop_table_full" Drop "frames" "SYN dropped: tcp.connections_max connections exist.";
+    DropBacklog "drop_backlog" Drop "frames" "SYN dropped: tcp.syn_backlog_max connections are half-open and tcp.syn_cookies is off.";
+    DropTableFull "drop_table_full" Drop "frames" "SYN dropped, or a cookie refused with RST: tcp.connections_max connections exist.";
     DropSequence "drop_sequence" Drop "frames" "Segment outside the receive window or wholly old; answered with an ACK.";
     DropPaws "drop_paws" Drop "frames" "Timestamp older than the last one, or missing after negotiation (RFC 7323 PAWS).";
     DropRst "drop_rst" Drop "frames" "RST that does not hit RCV.NXT exactly, or in TIME-WAIT (RFC 5961, RFC 1337).";
@@ -115,6 +115,9 @@ counters! {
     TcpChallengeLimited "tcp_challenge_limited" Count "segments" "Challenge ACKs withheld by the limit of one per 500 ms and connection.";
     TcpOptionsMalformed "tcp_options_malformed" Warn "segments" "Segments whose options have an illegal length; the rest of the options was ignored.";
     TcpChecksumPartial "tcp_checksum_partial" Count "segments" "Segments accepted with only the pseudo-header checksum, as a veth peer with transmit offload sends them.";
+    SynCookiesSent "syn_cookies_sent" Warn "segments" "SYNs answered with a cookie and no record: tcp.syn_backlog_max connections are half-open, or tcp.syn_cookies is always.";
+    SynCookiesAccepted "syn_cookies_accepted" Count "connections" "Connections that a returning SYN cookie opened.";
+    SynCookiesFailed "syn_cookies_failed" Warn "segments" "ACKs to a listener without a connection and without a valid cookie, while cookies were in use; answered with RST.";
     TcpBytesIn "tcp_bytes_in" Count "bytes" "Payload bytes received in order.";
     TcpBytesOut "tcp_bytes_out" Count "bytes" "Payload bytes sent for the first time.";
     TcpBytesAcked "tcp_bytes_acked" Count "bytes" "Payload bytes that the peer acknowledged.";

@@ -35,6 +35,18 @@ word_enum! {
     }
 }
 
+word_enum! {
+    /// When SYNs are answered with cookies, RFC 4987.
+    pub enum SynCookies: "auto, always or off" {
+        /// Past the backlog.
+        Auto = "auto",
+        /// Always.
+        Always = "always",
+        /// Never.
+        Off = "off",
+    }
+}
+
 /// Limits and timers of every connection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -42,8 +54,13 @@ pub struct Tcp {
     /// Connections of the daemon, in any state but TIME_WAIT. Each worker may hold an even share, so
     /// leave room for an uneven spread over the queues.
     pub connections_max: Count,
-    /// Half-open connections per listener and worker.
+    /// Half-open connections per worker.
     pub syn_backlog_max: Count,
+    /// SYN cookies, RFC 4987: auto answers SYNs past the backlog with one, always every SYN, off drops
+    /// what exceeds the backlog. A connection from a cookie keeps its MSS rounded down, and window
+    /// scale, SACK and ECN if the peer uses timestamps. When the third segment of its handshake is
+    /// lost, it opens with the peer's first data; where the server speaks first nobody notices.
+    pub syn_cookies: SynCookies,
     /// Our maximum segment size in bytes; the MTU less 40 when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mss: Option<u16>,
@@ -106,6 +123,7 @@ impl Default for Tcp {
         Tcp {
             connections_max: Count(2_000_000),
             syn_backlog_max: Count(65_536),
+            syn_cookies: SynCookies::Auto,
             mss: None,
             window_bytes_max: Bytes(256 << 10),
             send_bytes_max: Bytes(256 << 10),

@@ -51,7 +51,7 @@ impl Crew {
         options: &EngineOptions,
         statistics: &Statistics,
     ) -> Result<Crew, StartError> {
-        let config = stack_config(site, secret()?, devices.len() as u64);
+        let base = stack_config(site, secret()?, devices.len() as u64);
         let bells = (0..devices.len()).map(|_| EventFd::new().map(Arc::new));
         let bells: Vec<_> =
             bells.collect::<Result<_, _>>().map_err(StartError::os("make an eventfd"))?;
@@ -62,9 +62,10 @@ impl Crew {
         for ((idx, device), bell) in devices.into_iter().enumerate().zip(bells) {
             let (queue, cpu, outcome) = (device.queue(), site.cpus[idx], device.outcome());
             let mailbox = Arc::new(Mailbox::new(Arc::clone(&bell)));
+            let config = StackConfig { secret: base.secret.of_worker(idx as u16), ..base.clone() };
             let parts = Parts {
                 device: (),
-                stack: listening_stack(&config, site, apps),
+                stack: listening_stack(config, site, apps),
                 apps: listening_apps(apps, &options.apps),
                 mailbox: Arc::clone(&mailbox),
                 bell,
@@ -218,8 +219,8 @@ fn listening_apps(specs: &[AppSpec], maker: &AppMaker) -> Apps {
     apps
 }
 
-fn listening_stack(config: &StackConfig, site: &Site, apps: &[AppSpec]) -> Stack {
-    let mut stack = Stack::new(config.clone(), clock::now());
+fn listening_stack(config: StackConfig, site: &Site, apps: &[AppSpec]) -> Stack {
+    let mut stack = Stack::new(config, clock::now());
     for listen in &site.config.listen {
         let number = app_number(apps, &listen.app).expect("every listener's application is there");
         let is_new = stack.listen(endpoint(listen.at), number);

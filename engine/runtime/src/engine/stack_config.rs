@@ -6,12 +6,12 @@ use barewire_api::config::{self, Ownership, Prefix};
 use barewire_api::unit::Span;
 use barewire_stack::stack::{self, Resolver, StackConfig};
 use barewire_stack::tcp::TcpConfig;
-use barewire_stack::tcp::config::{CongestionControl, Ecn};
+use barewire_stack::tcp::config::{CongestionControl, Ecn, SynCookies};
 use barewire_stack::tcp::isn::Secret;
 use barewire_stack::time::Duration;
 use barewire_stack::wire::ethernet::Mac;
 
-/// One secret for all workers: a segment may arrive at a worker that did not make its ISN.
+/// One secret for all workers, so that the ISNs of a four-tuple advance whichever worker makes them.
 pub(super) fn secret() -> Result<Secret, StartError> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| StartError::Os {
@@ -88,6 +88,11 @@ fn tcp_config(site: &Site) -> TcpConfig {
             config::Ecn::Off => Ecn::Off,
             config::Ecn::Accept => Ecn::Accept,
             config::Ecn::Request => Ecn::Request,
+        },
+        syn_cookies: match tcp.syn_cookies {
+            config::SynCookies::Auto => SynCookies::Auto,
+            config::SynCookies::Always => SynCookies::Always,
+            config::SynCookies::Off => SynCookies::Off,
         },
     }
 }

@@ -1,12 +1,13 @@
 //! A frame arrives: Ethernet, ARP, IPv4, ICMP, TCP, down to the connection or listener it is for.
 //! Each received frame is counted once, as used or as dropped for a reason. An answer that needs no
-//! connection (ARP, echo, RST) is written into the very frame it answers, so answers need no queue
+//! connection (ARP, echo, RST, SYN cookie) is written into the very frame it answers, so answers need no queue
 //! and never outnumber what arrived.
 
+use super::listen::{Heard, Stray};
 use super::{Stack, State};
 use crate::flow::FourTuple;
 use crate::stats::Counter;
-use crate::tcp::{Connection, End, Seq, Verdict};
+use crate::tcp::{End, Seq, Verdict};
 use crate::time::Instant;
 use crate::wire::arp::{Arp, ArpOperation};
 use crate::wire::ethernet::{self, Ethernet, Mac};
@@ -244,14 +245,15 @@ impl Stack {
                 if let Some(slot) = found {
                     self.recycle(slot);
                 }
-                let listener = self.listener(local);
-                // All workers listen, but a connection belongs to one: what opens nothing may be
-                // for a connection elsewhere, whose flow changed its queue.
-                let opens = listener.is_some() && is_opening(&seg);
-                match listener {
-                    _ if !opens && miss == Miss::HandOff => return Fate::Use(Counter::UseHandoff),
-                    Some(app) => self.on_listen(now, app, tuple, &seg),
-                    None => Verdict::Refuse(Counter::DropNoConnection),
+                let room = frame.len() - ethernet::HEADER_BYTES - ipv4::HEADER_BYTES;
+                let stray = Stray { tuple, seg: &seg, ecn: place.ip.ecn, payload, room };
+                match self.on_stray(now, &stray, miss) {
+                    Heard::Settled(verdict) => verdict,
+                    Heard::Answer(answer) => {
+                        let end = self.emit_answer(&place, frame, &answer);
+                        return Fate::Reply(Counter::UseTcp, end);
+                    }
+                    Heard::HandOn => return Fate::Use(Counter::UseHandoff),
                 }
             }
         };
@@ -271,29 +273,6 @@ impl Stack {
             && !seg.flags.intersects(Flags::RST | Flags::ACK | Flags::FIN)
             && self.listener(local).is_some()
             && conn.is_older_than(seg)
-    }
-
-    /// LISTEN (RFC 9293 section 3.10.7.2): a RST is ignored, an ACK refused, a SYN opens.
-    fn on_listen(&mut self, now: Instant, app: u16, tuple: FourTuple, seg: &Tcp) -> Verdict {
-        if seg.flags.contains(Flags::RST) {
-            return Verdict::Drop(Counter::DropListenFlags);
-        }
-        if seg.flags.contains(Flags::ACK) {
-            return Verdict::Refuse(Counter::DropNoConnection);
-        }
-        if !seg.flags.contains(Flags::SYN) || seg.flags.contains(Flags::FIN) {
-            return Verdict::Drop(Counter::DropListenFlags);
-        }
-        if self.stats.get(Counter::ConnsHalfOpen) >= u64::from(self.config.syn_backlog_max) {
-            return Verdict::Drop(Counter::DropBacklog);
-        }
-        if !self.make_room() {
-            return Verdict::Drop(Counter::DropTableFull);
-        }
-        let opening = self.opening(&tuple, now);
-        let conn = Connection::accept(&mut self.context(now), opening, seg);
-        self.add(conn, tuple, app, 0);
-        Verdict::Accept
     }
 
     /// Answers a segment with the RST of RFC 9293 section 3.10.7.1; a RST is never answered, and a
@@ -330,13 +309,18 @@ impl Stack {
         };
         self.stats.inc(Counter::TcpRstOut);
         self.stats.inc(Counter::TcpOut);
+        Fate::Reply(counter, self.emit_answer(&place, frame, &answer))
+    }
+
+    /// Writes a segment without data into the frame that it answers.
+    fn emit_answer(&self, place: &Place, frame: &mut [u8], answer: &Tcp) -> usize {
         let (local, remote) = (place.ip.dst, place.ip.src);
         let at = self.emit_ethernet(frame, place.ether.src, ethernet::TYPE_IPV4);
         let header = self.ipv4_header(local, remote, ipv4::PROTOCOL_TCP);
-        let start = at + header.emit(&mut frame[at..], tcp::HEADER_BYTES as u16);
+        let start = at + header.emit(&mut frame[at..], answer.header_len() as u16);
         let end = start + answer.emit(&mut frame[start..]);
         tcp::fill_checksum(&mut frame[start..end], local, remote);
-        Fate::Reply(counter, end)
+        end
     }
 
     pub(super) fn emit_ethernet(&self, frame: &mut [u8], dst: Mac, ethertype: u16) -> usize {
@@ -374,14 +358,4 @@ impl Stack {
             || self.is_ours(addr)
             || self.config.addresses.iter().any(|p| p.is_reserved(addr))
     }
-
-    fn listener(&self, local: SocketAddrV4) -> Option<u16> {
-        let any = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, local.port());
-        self.listeners.get(&local).or_else(|| self.listeners.get(&any)).copied()
-    }
-}
-
-/// A SYN that asks a listener for a connection.
-fn is_opening(seg: &Tcp) -> bool {
-    seg.flags.contains(Flags::SYN) && !seg.flags.intersects(Flags::ACK | Flags::RST)
 }

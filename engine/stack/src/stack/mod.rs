@@ -6,7 +6,8 @@
 //! on_frame (for each received frame) -> on_timeout -> poll_event (until none) -> poll_transmit
 //! ```
 //!
-//! - `demux`: a frame arrives: Ethernet, ARP, IPv4, ICMP, and the connection or listener it is for
+//! - `demux`: a frame arrives: Ethernet, ARP, IPv4, ICMP, and the connection it is for
+//! - `listen`: a segment without a connection: listeners and SYN cookies
 //! - `output`: the next frame to send
 //! - `record`, `wheel`, `neighbor`: where connections live, when they wake, where they send to
 //!
@@ -16,6 +17,7 @@
 mod call;
 mod config;
 mod demux;
+mod listen;
 mod neighbor;
 mod output;
 mod record;
@@ -167,6 +169,8 @@ pub struct Stack {
     stats: Counters,
     /// Listening endpoints; the unspecified address stands for all of ours.
     listeners: BTreeMap<SocketAddrV4, u16>,
+    /// When a SYN was last answered with a cookie.
+    cookies_sent_at: Option<Instant>,
     /// Records that may have something to send.
     ready: Fifo,
     /// Records with events for their application.
@@ -208,6 +212,7 @@ impl Stack {
             neighbors: Neighbors::new(config.neighbors_max, config.resolver, key),
             stats: Counters::new(),
             listeners: BTreeMap::new(),
+            cookies_sent_at: None,
             ready: Fifo::new(Waits::Output),
             events: Fifo::new(Waits::Event),
             time_wait: VecDeque::new(),

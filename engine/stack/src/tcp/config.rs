@@ -32,6 +32,17 @@ pub enum Ecn {
     Request,
 }
 
+/// When a listener answers SYNs with cookies instead of records (RFC 4987).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SynCookies {
+    /// Past the backlog.
+    Auto,
+    /// Every SYN.
+    Always,
+    /// Never: what exceeds the backlog is dropped.
+    Off,
+}
+
 /// TCP configuration. The defaults are those of the documented configuration file.
 #[derive(Clone, Debug)]
 pub struct TcpConfig {
@@ -78,6 +89,8 @@ pub struct TcpConfig {
     pub congestion: CongestionControl,
     /// Explicit congestion notification (RFC 3168).
     pub ecn: Ecn,
+    /// SYN cookies (RFC 4987).
+    pub syn_cookies: SynCookies,
 }
 
 impl TcpConfig {
@@ -111,6 +124,7 @@ impl Default for TcpConfig {
             initial_window_segments: 10,
             congestion: CongestionControl::Cubic,
             ecn: Ecn::Accept,
+            syn_cookies: SynCookies::Auto,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! here: what the peer is owed is noted in the connection and leaves through `output`.
 
 use super::buffer::Kept;
+use super::cookie::Cookie;
 use super::{
     Connection, Context, End, Events, Fin, MSS_DEFAULT, MSS_MIN, Opening, Seq, State,
     TIMESTAMPS_BYTES, Tick,
@@ -34,6 +35,21 @@ impl Connection {
         cx.stats.inc(Counter::ConnsPassive);
         cx.stats.inc(Counter::ConnsOpen);
         cx.stats.inc(Counter::ConnsHalfOpen);
+        conn
+    }
+
+    /// A listener received this acknowledgement, which brings back `cookie`: makes the connection that
+    /// waits for it in SYN-RECEIVED, to be given the segment.
+    pub fn accept_cookie(
+        cx: &mut Context<'_>,
+        opening: Opening,
+        cookie: &Cookie,
+        ack: &Tcp,
+    ) -> Self {
+        let mut conn = Connection::accept(cx, opening, &cookie.syn(ack));
+        // The SYN-ACK has left, but nobody noted when: it says nothing about the round trip.
+        conn.snd.nxt = opening.iss + 1;
+        conn.snd.max = conn.snd.nxt;
         conn
     }
 

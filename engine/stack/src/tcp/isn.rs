@@ -1,6 +1,6 @@
 //! What an outsider must not predict: initial sequence numbers (RFC 6528: a keyed function of the
-//! four-tuple plus a clock of 4 microseconds) and the per-connection offset of the timestamp clock
-//! (RFC 7323 section 5.4). The keys are an argument: nothing in here is random by itself.
+//! four-tuple plus a clock of 4 microseconds), the per-connection offset of the timestamp clock (RFC
+//! 7323 section 5.4), and the hash in SYN cookies. The keys are an argument: nothing in here is random by itself.
 
 use super::seq::Seq;
 use crate::flow::FourTuple;
@@ -12,6 +12,7 @@ use std::hash::Hasher;
 #[derive(Clone, Copy)]
 pub struct Secret {
     keys: [u64; 4],
+    worker: u16,
 }
 
 impl Secret {
@@ -21,18 +22,34 @@ impl Secret {
             let bytes = std::array::from_fn(|b| seed[8 * i + b]);
             u64::from_le_bytes(bytes)
         };
-        Secret { keys: [word(0), word(1), word(2), word(3)] }
+        Secret { keys: [word(0), word(1), word(2), word(3)], worker: 0 }
+    }
+
+    /// The secret of one worker: the same as that of the others, but for the cookies. Only the worker
+    /// that made a cookie opens a connection from it, so that no two ever do.
+    #[must_use]
+    pub fn of_worker(self, worker: u16) -> Self {
+        Secret { worker, ..self }
     }
 
     /// ISN = M + F(tuple, secret), where M advances every 4 us (RFC 9293 section 3.4.1).
     pub fn isn(&self, tuple: &FourTuple, now: Instant) -> Seq {
         let clock = (now.as_nanos() / 4_000) as u32;
-        Seq((self.hash(tuple, 0) as u32).wrapping_add(clock))
+        Seq((self.hash(tuple, 0, &[]) as u32).wrapping_add(clock))
     }
 
     /// Where the connection's timestamp clock starts.
     pub fn timestamp_offset(&self, tuple: &FourTuple) -> u32 {
-        (self.hash(tuple, 1) >> 32) as u32
+        (self.hash(tuple, 1, &[]) >> 32) as u32
+    }
+
+    /// The hash in a SYN cookie, over all that the cookie is bound to.
+    pub fn cookie(&self, tuple: &FourTuple, bound: [u8; 10]) -> u64 {
+        let [high, low] = self.worker.to_be_bytes();
+        let mut bytes = [high; 12];
+        bytes[1] = low;
+        bytes[2..].copy_from_slice(&bound);
+        self.hash(tuple, 2, &bytes)
     }
 
     /// The key of the connection table's hash.
@@ -40,10 +57,11 @@ impl Secret {
         [self.keys[2], self.keys[3]]
     }
 
-    fn hash(&self, tuple: &FourTuple, purpose: u8) -> u64 {
+    fn hash(&self, tuple: &FourTuple, purpose: u8, more: &[u8]) -> u64 {
         let mut hasher = SipHasher24::new_with_keys(self.keys[0], self.keys[1]);
         hasher.write(&tuple.to_bytes());
         hasher.write_u8(purpose);
+        hasher.write(more);
         hasher.finish()
     }
 }

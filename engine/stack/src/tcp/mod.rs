@@ -8,6 +8,7 @@
 //! - `output`: the next segment to send
 //! - `timeout`: what happens when a deadline passes
 //! - `call`: what the application asks
+//! - `cookie`: what a SYN-ACK remembers in the listener's place
 //! - `ecn`, `urgent`: explicit congestion notification, urgent data
 //! - `scoreboard`, `rack`, `congestion`, `cubic`, `prr`, `rtt`: what the sender knows of the path
 //! - `seq`, `state`, `timer`, `buffer`, `isn`, `config`: the nouns they share
@@ -16,6 +17,7 @@ pub mod buffer;
 mod call;
 pub mod config;
 pub mod congestion;
+pub mod cookie;
 pub mod cubic;
 mod ecn;
 mod input;

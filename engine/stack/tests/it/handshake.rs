@@ -138,8 +138,11 @@ fn a_reset_ends_a_half_open_connection() {
 }
 
 #[test]
-fn a_full_backlog_drops_and_counts() {
-    let mut lab = Lab::with(barewire_stack::stack::StackConfig { syn_backlog_max: 3, ..config() });
+fn a_full_backlog_without_cookies_drops_and_counts() {
+    let mut config = config();
+    config.syn_backlog_max = 3;
+    config.tcp.syn_cookies = barewire_stack::tcp::config::SynCookies::Off;
+    let mut lab = Lab::with(config);
     for port in 1..=5 {
         lab.segment(&Flow { port, stack_port: PORT, ..closed() }, SYN, 1, 0, b"");
     }

@@ -2,6 +2,7 @@
 //! other end by hand.
 
 mod close;
+mod cookies;
 mod handshake;
 mod inject;
 mod pair;
