@@ -9,7 +9,7 @@ PACKAGES_BUILD=(build-essential binutils ca-certificates clang libclang-dev libe
 # The lab, and reading reports.
 PACKAGES_DEMO=(ethtool iproute2 jq)
 # The kernel's side of the end-to-end tests.
-PACKAGES_TEST=(bpftool curl iputils-ping nginx procps shellcheck tcpdump tshark wrk)
+PACKAGES_TEST=(bpftool curl iputils-ping nftables nginx nmap procps shellcheck tcpdump tshark wrk)
 
 packages_need() { # PACKAGE...
     local missing=() package

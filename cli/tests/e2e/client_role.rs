@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use serde_json::Value;
 
 use crate::engine::{CLIENT, Engine, KERNEL, load};
-use crate::kernel::{Echo, Nginx, PATIENCE, expect_content};
+use crate::kernel::{Echo, Nginx, PATIENCE, expect_content, expect_no_repair};
 use crate::lab::{End, Lab};
 
 fn lab() -> Lab {
@@ -60,6 +60,18 @@ fn an_echo_server_is_loaded_in_every_shape() {
     let hold =
         load_kernel(&lab, &format!("hold {to} --connections 50 --exchanges 10 --duration 500ms"));
     assert_eq!((&hold["peak_open"], &hold["responses"]), (&50.into(), &500.into()));
+    drop(echo);
+}
+
+#[test]
+fn nothing_is_sent_twice_on_a_clean_path() {
+    let lab = lab();
+    let echo = Echo::start(&lab, End::Server, &format!("{KERNEL}:7000"), 4);
+    let line = format!("hold --dst {KERNEL}:7000 --connections 4 --duration 100ms");
+    expect_no_repair(&lab, End::Server, || {
+        let report = load_kernel(&lab, &format!("{line} --exchanges 4 --request-bytes 100000"));
+        assert_eq!(report["bytes_received"], 1_600_000);
+    });
     drop(echo);
 }
 

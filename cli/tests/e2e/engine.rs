@@ -58,6 +58,11 @@ impl<'a> Engine<'a> {
 
     /// An engine in the server's namespace with one address and every application.
     pub fn server(lab: &'a Lab) -> Engine<'a> {
+        Engine::server_with(lab, "")
+    }
+
+    /// The same with more flags.
+    pub fn server_with(lab: &'a Lab, flags: &str) -> Engine<'a> {
         let listeners = [
             "8080=echo",
             "8081=discard",
@@ -69,7 +74,7 @@ impl<'a> Engine<'a> {
             "80=http",
         ];
         let listeners: String = listeners.iter().map(|app| format!(" --listen {app}")).collect();
-        Engine::start(lab, End::Server, &format!("--addr {SERVER}/24{listeners}"))
+        Engine::start(lab, End::Server, &format!("--addr {SERVER}/24{listeners} {flags}"))
     }
 
     pub fn control(&self) -> &Path {

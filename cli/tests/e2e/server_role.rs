@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::engine::{Engine, KERNEL, SERVER};
-use crate::kernel::{PATIENCE, connect, expect_content, pattern};
+use crate::kernel::{PATIENCE, connect, expect_content, expect_no_repair, pattern};
 use crate::lab::{End, Lab};
 
 fn lab() -> Lab {
@@ -31,7 +31,7 @@ fn expect_clean(engine: &Engine<'_>) {
 }
 
 /// The body that `/bytes/N` promises: byte i is the exclusive or of the three low bytes of i.
-fn body(len: u64) -> Vec<u8> {
+pub fn body(len: u64) -> Vec<u8> {
     (0..len).map(|i| (i ^ (i >> 8) ^ (i >> 16)) as u8).collect()
 }
 
@@ -46,6 +46,29 @@ fn curl_gets_every_body_byte_for_byte() {
         let found = fs::read(&file).expect("curl wrote the body");
         assert!(found == body(len), "the body of {len} bytes is not what was promised");
     }
+    expect_clean(&engine);
+    expect_content(&lab, End::Client);
+    engine.stop();
+}
+
+#[test]
+fn nothing_is_sent_twice_on_a_clean_path() {
+    let lab = lab();
+    let engine = Engine::server(&lab);
+    let curl = "curl -sS --fail --max-time 30 -o /dev/null";
+    expect_no_repair(&lab, End::Client, || {
+        lab.run(End::Client, &format!("{curl} http://{SERVER}/bytes/4194304")).expect_status(0);
+    });
+    let sent = pattern(2 << 20, 1);
+    expect_no_repair(&lab, End::Client, || {
+        let stream = lab.within(End::Client, || connect(&at(8080)));
+        let mut found = vec![0; sent.len()];
+        thread::scope(|scope| {
+            scope.spawn(|| (&stream).write_all(&sent).expect("sends"));
+            (&stream).read_exact(&mut found).expect("receives");
+        });
+        assert!(found == sent, "the echo differs");
+    });
     expect_clean(&engine);
     expect_content(&lab, End::Client);
     engine.stop();
