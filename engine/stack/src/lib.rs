@@ -27,6 +27,7 @@ pub mod dice;
 pub mod flow;
 pub mod impair;
 pub mod script;
+pub mod sim;
 pub mod stack;
 pub mod stats;
 pub mod tcp;

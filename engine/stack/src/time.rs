@@ -2,7 +2,7 @@
 //! stack reads one (or invents one, as the simulator does) and passes the value in.
 
 use std::fmt;
-use std::ops::{Add, AddAssign, Sub};
+use std::ops::{Add, AddAssign, Mul, Sub};
 
 /// A point of monotonic time: nanoseconds since an origin that the driver chooses.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Hash)]
@@ -111,6 +111,13 @@ impl Add for Duration {
     type Output = Duration;
     fn add(self, other: Duration) -> Duration {
         Duration(self.0.saturating_add(other.0))
+    }
+}
+
+impl Mul<u64> for Duration {
+    type Output = Duration;
+    fn mul(self, n: u64) -> Duration {
+        Duration(self.0.saturating_mul(n))
     }
 }
 

@@ -366,7 +366,12 @@ impl Stack {
         })
     }
 
-    /// The connection between two endpoints.
+    /// The connection between two endpoints, if there is one.
+    pub fn conn_between(&self, tuple: &FourTuple) -> Option<ConnInfo> {
+        self.conn_info(self.find(tuple)?)
+    }
+
+    /// The record of the connection between two endpoints.
     fn find(&self, tuple: &FourTuple) -> Option<u32> {
         self.table.find(tuple, |slot| self.records[slot].tuple == *tuple)
     }

@@ -1,0 +1,644 @@
+//! The world of one run: hosts, links and the agenda, joined. Each step takes the next event, lets
+//! it happen and judges what it touched; the run is over when faults have stopped, every connection
+//! has come to an end and every record is gone.
+
+use super::agenda::Agenda;
+use super::attacker;
+use super::nic::{FRAME_BYTES, Steering, TABLE_LEN};
+use super::oracle::{Oracle, turned};
+use super::plan::{Fault, LISTEN_PORTS, Plan, ROUTER_IP, ROUTER_MAC, endpoints, host_of};
+use super::link::Links;
+use super::segment::{self, Sent};
+use super::trace::Trace;
+use super::worker::{APP, Book, Parcel, Worker};
+use super::workload::{PATIENCE, Scene};
+use super::{Hooks, Report};
+use crate::dice::Dice;
+use crate::flow::FourTuple;
+use crate::stack::{ConnInfo, ConnectError};
+use crate::stats::Counter;
+use crate::tcp::{Seq, State};
+use crate::time::{Duration, Instant};
+use crate::wire::arp::{Arp, ArpOperation};
+use crate::wire::ethernet::{self, Ethernet, Mac};
+use crate::wire::tcp::Flags;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+/// When runs begin: no clock starts at zero.
+const BEGIN: Instant = Instant::from_nanos(1_000_000_000_000);
+
+/// How long after all is quiet everything is gone.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// How long a four-tuple that is in use is left alone before it is tried again.
+const REOPEN: Duration = Duration::from_secs(1);
+
+/// The longest that a worker which finds nothing to do, though something is, waits for it.
+const IDLE_MAX: Duration = Duration::from_millis(2);
+
+#[derive(Debug)]
+enum Event {
+    Arrive { host: usize, frame: Vec<u8> },
+    Turn { host: usize, worker: usize },
+    Open { flow: usize, by_server: bool, life: u32 },
+    Phase(usize),
+    Fault(usize),
+    Flood,
+    Forge,
+    Garbage,
+    Plant,
+    Quiet,
+    GiveUp,
+}
+
+#[derive(Debug)]
+struct Host {
+    workers: Vec<Worker>,
+    steering: Steering,
+}
+
+/// One run.
+#[derive(Debug)]
+pub(super) struct World<'a> {
+    plan: Plan,
+    hooks: Hooks,
+    agenda: Agenda<Event>,
+    hosts: Vec<Host>,
+    links: Links,
+    oracle: Oracle,
+    book: Book,
+    /// Draws what happens while the world runs; the plan had its own.
+    dice: Dice,
+    quiet: bool,
+    scratch: Vec<u8>,
+    /// Connections still to be opened.
+    n_unopened: usize,
+    n_flying: usize,
+    segments: u64,
+    trace: Trace<'a>,
+}
+
+impl<'a> World<'a> {
+    pub(super) fn new(plan: Plan, hooks: Hooks, trace: Trace<'a>) -> Self {
+        let hosts = plan.hosts.iter().map(|host| Host {
+            workers: (0..host.n_queues)
+                .map(|_| {
+                    let n_others = usize::from(host.n_queues) - 1;
+                    Worker::new(host.config.clone(), host.rings, n_others, BEGIN)
+                })
+                .collect(),
+            steering: Steering::new(&host.rss_key, host.n_queues),
+        });
+        let mut world = World {
+            hosts: hosts.collect(),
+            links: Links::new(plan.hosts.len(), plan.spares_arp, BEGIN),
+            agenda: Agenda::new(BEGIN),
+            oracle: Oracle::default(),
+            book: Book::new(),
+            dice: Dice::new(!plan.seed),
+            quiet: false,
+            scratch: Vec::new(),
+            n_unopened: 0,
+            n_flying: 0,
+            segments: 0,
+            trace,
+            hooks,
+            plan,
+        };
+        world.links.set(world.plan.calm, world.plan.calm, &mut world.dice);
+        world.enter_plan();
+        world
+    }
+
+    /// Runs to the end, or to the first thing that is wrong.
+    pub(super) fn run(mut self) -> (Instant, Result<Report, String>) {
+        let result = self.run_to_end();
+        let now = self.agenda.now();
+        if let Err(wrong) = &result {
+            self.trace.line(now, || format!("WRONG {wrong}"));
+        }
+        (now, result.map(|()| self.report()))
+    }
+
+    fn run_to_end(&mut self) -> Result<(), String> {
+        let limit = BEGIN + self.plan.quiet_after + LIMIT;
+        while let Some(event) = self.agenda.next() {
+            self.step(event)?;
+            if self.quiet && self.is_over() {
+                break;
+            }
+            if self.agenda.now() > limit {
+                return Err(self.what_is_left());
+            }
+        }
+        if !self.is_over() {
+            return Err(self.what_is_left());
+        }
+        self.judge_end()
+    }
+
+    fn report(&self) -> Report {
+        Report {
+            virtual_time: self.agenda.now().since(BEGIN),
+            segments: self.segments,
+            connections: self.oracle.ends().len() as u64 / 2,
+            frames: self.links.traffic,
+            trace: self.trace.hash(),
+        }
+    }
+
+    fn enter_plan(&mut self) {
+        for (number, host) in self.plan.hosts.iter().enumerate() {
+            for worker in 0..usize::from(host.n_queues) {
+                for port in LISTEN_PORTS {
+                    let any = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port);
+                    self.hosts[number].workers[worker].stack.listen(any, APP);
+                }
+                self.hosts[number].workers[worker].turn_at = Some(BEGIN);
+                self.agenda.enter(BEGIN, Event::Turn { host: number, worker });
+            }
+        }
+        for (number, flow) in self.plan.flows.iter().enumerate() {
+            let open_at = BEGIN + flow.open_at;
+            self.n_unopened += 1;
+            self.agenda.enter(open_at, Event::Open { flow: number, by_server: false, life: 1 });
+            if let Some(after) = flow.simultaneous {
+                self.n_unopened += 1;
+                let event = Event::Open { flow: number, by_server: true, life: 1 };
+                self.agenda.enter(open_at + after, event);
+            } else {
+                let (client, server) = endpoints(flow);
+                let tuple = FourTuple::new(client, server);
+                let script = flow.scripts[1].clone();
+                self.book.insert(tuple.to_bytes(), (number, script));
+            }
+        }
+        for (number, phase) in self.plan.phases.iter().enumerate() {
+            self.agenda.enter(BEGIN + phase.from, Event::Phase(number));
+        }
+        for (number, fault) in self.plan.faults.iter().enumerate() {
+            self.agenda.enter(BEGIN + fault.at, Event::Fault(number));
+        }
+        let attack = self.plan.attack;
+        self.enter_volleys(attack.floods, || Event::Flood);
+        self.enter_volleys(attack.forgeries, || Event::Forge);
+        self.enter_volleys(attack.garbage, || Event::Garbage);
+        if self.hooks != Hooks::default() {
+            self.agenda.enter(BEGIN, Event::Plant);
+        }
+        self.agenda.enter(BEGIN + self.plan.quiet_after, Event::Quiet);
+        self.agenda.enter(BEGIN + self.plan.quiet_after + PATIENCE, Event::GiveUp);
+    }
+
+    fn enter_volleys(&mut self, n: u32, event: impl Fn() -> Event) {
+        for _ in 0..n {
+            let after = self.dice.below(self.plan.quiet_after.as_nanos());
+            self.agenda.enter(BEGIN + Duration::from_nanos(after), event());
+        }
+    }
+
+    fn step(&mut self, event: Event) -> Result<(), String> {
+        match event {
+            Event::Arrive { host, frame } => {
+                self.n_flying -= 1;
+                self.links.traffic.delivered += 1;
+                self.arrive(host, &frame);
+                Ok(())
+            }
+            Event::Turn { host, worker } => self.turn(host, worker),
+            Event::Open { flow, by_server, life } => self.open(flow, by_server, life),
+            Event::Phase(number) => {
+                let phase = self.plan.phases[number];
+                self.trace.line(self.agenda.now(), || format!("links {phase:?}"));
+                self.links.set(phase.up, phase.down, &mut self.dice);
+                Ok(())
+            }
+            Event::Fault(number) => {
+                self.begin_fault(number);
+                Ok(())
+            }
+            Event::Flood | Event::Forge | Event::Garbage => {
+                self.attack(&event);
+                Ok(())
+            }
+            Event::Plant => {
+                self.plant();
+                Ok(())
+            }
+            Event::Quiet => self.calm_down(),
+            Event::GiveUp => self.visit(|worker, scene| worker.give_up(scene)),
+        }
+    }
+
+    /// A frame is at the NIC of a host.
+    fn arrive(&mut self, host: usize, frame: &[u8]) {
+        let queue = self.hosts[host].steering.queue(frame);
+        if segment::is_syn(frame)
+            && let Some(tuple) = segment::receiver_tuple(frame)
+        {
+            let flow = self.book.get(&turned(&tuple).to_bytes()).map(|(flow, _)| *flow);
+            self.oracle.note_syn(&tuple, queue, flow);
+        }
+        self.hosts[host].workers[queue].queue.arrive(frame);
+        self.wake(host, queue, self.agenda.now());
+    }
+
+    /// Sees to it that a worker turns at `at` or soon after.
+    fn wake(&mut self, host: usize, worker: usize, at: Instant) {
+        let turn = self.plan.hosts[host].turn;
+        let it = &mut self.hosts[host].workers[worker];
+        let at = at.max(it.last_turn + turn).max(it.paused_until);
+        if it.turn_at.is_none_or(|planned| planned > at) {
+            it.turn_at = Some(at);
+            self.agenda.enter(at, Event::Turn { host, worker });
+        }
+    }
+
+    fn turn(&mut self, host: usize, worker: usize) -> Result<(), String> {
+        let now = self.agenda.now();
+        let it = &mut self.hosts[host].workers[worker];
+        if it.turn_at != Some(now) {
+            return Ok(());
+        }
+        it.turn_at = None;
+        if it.paused_until > now {
+            let until = it.paused_until;
+            self.wake(host, worker, until);
+            return Ok(());
+        }
+        let mut scene = Scene {
+            now,
+            quiet: self.quiet,
+            oracle: &mut self.oracle,
+            scratch: &mut self.scratch,
+        };
+        let turn = it.turn(&mut scene, &self.book)?;
+        it.idle_turns = if turn.worked { 0 } else { it.idle_turns + 1 };
+        if let Some(at) = turn.wake_at {
+            // Something may be left that cannot be done now; it is looked for less and less often.
+            let back_off = self.plan.hosts[host].turn * (1 << it.idle_turns.min(10));
+            let at = if at <= now { now + back_off.min(IDLE_MAX) } else { at };
+            self.wake(host, worker, at);
+        }
+        self.pass_parcels(host, worker);
+        self.depart(host, worker)
+    }
+
+    /// What a worker did not know goes to the next one, if its inbox has room.
+    fn pass_parcels(&mut self, host: usize, worker: usize) {
+        let parcels: Vec<Parcel> = self.hosts[host].workers[worker].outbox.drain(..).collect();
+        if parcels.is_empty() {
+            return;
+        }
+        let next = (worker + 1) % self.hosts[host].workers.len();
+        let inbox = &mut self.hosts[host].workers[next].inbox;
+        for parcel in parcels {
+            if inbox.len() < self.plan.hosts[host].handoff_max {
+                inbox.push_back(parcel);
+            }
+        }
+        self.wake(host, next, self.agenda.now());
+    }
+
+    /// Everything in the transmit ring goes on the wire.
+    fn depart(&mut self, host: usize, worker: usize) -> Result<(), String> {
+        let mut frame = [0; FRAME_BYTES];
+        while let Some(bytes) = self.hosts[host].workers[worker].queue.depart() {
+            let len = bytes.len();
+            frame[..len].copy_from_slice(bytes);
+            self.emit(host, worker, &frame[..len])?;
+        }
+        Ok(())
+    }
+
+    /// Judges a frame that a host sends, and carries it.
+    fn emit(&mut self, host: usize, worker: usize, frame: &[u8]) -> Result<(), String> {
+        let now = self.agenda.now();
+        let mac = self.plan.hosts[host].config.mac;
+        let sent = segment::judge(mac, frame)
+            .map_err(|wrong| format!("host {host} sent {wrong}: {frame:02x?}"))?;
+        self.trace.frame(now, host, frame);
+        if let Some(sent) = &sent {
+            self.segments += 1;
+            self.trace.line(now, || format!("{host}.{worker} {}", line_of(sent)));
+            self.judge_sent(sent)?;
+            if sent.tcp.flags.contains(Flags::RST) {
+                self.oracle.note_reset(&sent.tuple());
+            }
+        }
+        self.carry(host, frame);
+        Ok(())
+    }
+
+    /// What a segment carries fits the MSS of both ends and the window that the receiver has told;
+    /// a probe of one byte may go beyond (RFC 9293 section 3.8.6.1).
+    fn judge_sent(&self, sent: &Sent) -> Result<(), String> {
+        const PROBE_BYTES: u32 = 1;
+        const MSS_MIN: u16 = 88;
+        let len = sent.payload_len();
+        if len == 0 {
+            return Ok(());
+        }
+        let hosts = [*sent.src.ip(), *sent.dst.ip()].map(|ip| usize::from(ip.octets()[3]) - 1);
+        let mss = hosts.map(|host| {
+            self.plan.hosts.get(host).map_or(u16::MAX, |host| host.config.tcp.mss)
+        });
+        let mss = u32::from(mss[0].min(mss[1]).max(MSS_MIN));
+        if len + sent.options_len as u32 > mss {
+            return Err(format!("{len} bytes do not fit an MSS of {mss}: {}", line_of(sent)));
+        }
+        let Some(receiver) = self.hosts.get(hosts[1]) else { return Ok(()) };
+        let tuple = turned(&sent.tuple());
+        let seq = Seq(sent.tcp.seq);
+        let near = |info: &ConnInfo| {
+            // Another life of the four-tuple has numbers that have nothing to do with these.
+            let gap = (seq.0).wrapping_sub(info.rcv_nxt) as i32;
+            info.state != State::SynSent && gap.unsigned_abs() < 1 << 22
+        };
+        let ends = receiver.workers.iter().filter_map(|worker| worker.stack.conn_between(&tuple));
+        let ends: Vec<ConnInfo> = ends.filter(near).collect();
+        let fits = |info: &ConnInfo| {
+            let edge = Seq(info.rcv_nxt) + info.rcv_wnd;
+            (seq + len).le(edge) || (len == PROBE_BYTES && seq.le(edge))
+        };
+        if ends.is_empty() || ends.iter().any(fits) {
+            return Ok(());
+        }
+        Err(format!("beyond the window: {} to {ends:?}", line_of(sent)))
+    }
+
+    /// Carries a frame to whom it is addressed.
+    fn carry(&mut self, from: usize, frame: &[u8]) {
+        let Ok((ether, at)) = Ethernet::parse(frame) else { return };
+        if ether.dst == Mac::BROADCAST {
+            self.answer_as_router(from, &frame[at..]);
+            for to in (0..self.hosts.len()).filter(|&to| to != from) {
+                self.launch(from, to, frame);
+            }
+        } else if let Some(to) = host_of(ether.dst).filter(|&to| to < self.hosts.len()) {
+            self.launch(from, to, frame);
+        }
+        // What else is addressed to the router vanishes behind it.
+    }
+
+    fn launch(&mut self, from: usize, to: usize, frame: &[u8]) {
+        let arrivals = self.links.pass(self.agenda.now(), from, to, frame);
+        for departure in arrivals.into_iter().flatten() {
+            let mut frame = frame.to_vec();
+            if let Some(damage) = departure.damage
+                && !damage.strike(&mut frame)
+            {
+                self.links.traffic.lost += 1;
+                continue;
+            }
+            self.n_flying += 1;
+            self.agenda.enter(departure.at, Event::Arrive { host: to, frame });
+        }
+    }
+
+    /// A frame that no host sent arrives now.
+    fn inject(&mut self, host: usize, frame: &[u8]) {
+        self.links.traffic.sent += 1;
+        self.links.traffic.delivered += 1;
+        self.arrive(host, frame);
+    }
+
+    fn answer_as_router(&mut self, from: usize, packet: &[u8]) {
+        let Ok(arp) = Arp::parse(packet) else { return };
+        if arp.operation != ArpOperation::Request || arp.target_ip != ROUTER_IP {
+            return;
+        }
+        let mut frame = [0; 42];
+        let ethertype = ethernet::TYPE_ARP;
+        Ethernet { dst: arp.sender_mac, src: ROUTER_MAC, vlan_id: None, ethertype }
+            .emit(&mut frame);
+        let reply = Arp {
+            operation: ArpOperation::Reply,
+            sender_mac: ROUTER_MAC,
+            sender_ip: ROUTER_IP,
+            target_mac: arp.sender_mac,
+            target_ip: arp.sender_ip,
+        };
+        reply.emit(&mut frame[14..]);
+        self.inject(from, &frame);
+    }
+
+    fn open(&mut self, number: usize, by_server: bool, life: u32) -> Result<(), String> {
+        let now = self.agenda.now();
+        let flow = self.plan.flows[number].clone();
+        let (client, server) = endpoints(&flow);
+        let (host, worker, local, remote) = if by_server {
+            (flow.server, 0, server, client)
+        } else {
+            (flow.client, flow.worker, client, server)
+        };
+        if self.quiet && life > 1 {
+            self.n_unopened -= 1;
+            return Ok(());
+        }
+        let tuple = FourTuple::new(local, remote);
+        let again = Event::Open { flow: number, by_server, life };
+        // Another worker may still have the four-tuple: whoever chooses ports knows.
+        let in_use = self.hosts[host].workers.iter().any(|w| w.stack.conn_between(&tuple).is_some());
+        if in_use {
+            self.agenda.enter(now + REOPEN, again);
+            return Ok(());
+        }
+        let it = &mut self.hosts[host].workers[worker];
+        let word = 0;
+        match it.stack.connect(now, local, remote, APP, word) {
+            Err(ConnectError::InUse) => self.agenda.enter(now + REOPEN, again),
+            Err(wrong) => return Err(format!("{tuple:?} cannot be opened: {wrong}")),
+            Ok(id) => {
+                self.n_unopened -= 1;
+                let info = it.stack.conn_info(id.slot);
+                let iss = info.map_or(0, |info| info.snd_una);
+                let script = flow.scripts[usize::from(by_server)].clone();
+                let end = self.oracle.enroll(number, tuple, iss, script.echo)?;
+                let mut scene = Scene {
+                    now,
+                    quiet: self.quiet,
+                    oracle: &mut self.oracle,
+                    scratch: &mut self.scratch,
+                };
+                it.enlist(id, end, script, &mut scene)?;
+                self.trace.line(now, || format!("{host}.{worker} opens {tuple:?}, life {life}"));
+                if life < flow.lives {
+                    self.n_unopened += 1;
+                    let event = Event::Open { flow: number, by_server, life: life + 1 };
+                    self.agenda.enter(now + REOPEN, event);
+                }
+            }
+        }
+        self.wake(host, worker, now);
+        Ok(())
+    }
+
+    fn begin_fault(&mut self, number: usize) {
+        let now = self.agenda.now();
+        let plan = self.plan.faults[number];
+        let until = now + plan.lasts;
+        self.trace.line(now, || format!("fault {plan:?}"));
+        match plan.fault {
+            Fault::Partition { from, to, both } => {
+                self.links.cut(from, to, until);
+                if both {
+                    self.links.cut(to, from, until);
+                }
+            }
+            Fault::FillEmpty(host, queue) => self.queue(host, queue).unfilled_until = until,
+            Fault::TxFull(host, queue) => self.queue(host, queue).tx_full_until = until,
+            Fault::LateCompletions(host, queue, late) => {
+                self.queue(host, queue).late = (until, late);
+            }
+            Fault::Pause(host, worker) => self.hosts[host].workers[worker].paused_until = until,
+            Fault::Rehash(host) => {
+                let n_queues = u64::from(self.plan.hosts[host].n_queues);
+                let queues = (0..TABLE_LEN).map(|_| self.dice.below(n_queues) as u16);
+                let queues = queues.collect();
+                self.hosts[host].steering.rehash(queues);
+            }
+        }
+    }
+
+    fn queue(&mut self, host: usize, queue: usize) -> &mut super::nic::Queue {
+        &mut self.hosts[host].workers[queue].queue
+    }
+
+    fn attack(&mut self, event: &Event) {
+        let host = self.dice.below(self.hosts.len() as u64) as usize;
+        match event {
+            Event::Flood => {
+                for _ in 0..self.plan.attack.flood_segments {
+                    let frame = attacker::flood(&mut self.dice, host);
+                    self.inject(host, &frame);
+                }
+            }
+            Event::Garbage => {
+                let frame = attacker::garbage(&mut self.dice, host);
+                self.inject(host, &frame);
+            }
+            _ => {
+                let n_workers = self.hosts[host].workers.len() as u64;
+                let worker = self.dice.below(n_workers) as usize;
+                let stack = &self.hosts[host].workers[worker].stack;
+                let Some(forgery) = attacker::forge(&mut self.dice, host, stack) else { return };
+                if let Some((tuple, seq)) = forgery.reset {
+                    self.oracle.note_forged(&tuple, seq);
+                }
+                self.inject(host, &forgery.frame);
+            }
+        }
+    }
+
+    /// Does what a test asked for, as soon as it can be done.
+    fn plant(&mut self) {
+        let Hooks { flips_byte, forgets_frame, plants_state } = self.hooks;
+        if flips_byte {
+            super::worker::flip_next_byte(&mut self.oracle);
+        }
+        if forgets_frame {
+            self.hosts[0].workers[0].forgets = true;
+        }
+        if let Some(state) = plants_state {
+            let mut workers = self.hosts.iter_mut().flat_map(|host| &mut host.workers);
+            if !workers.any(|worker| worker.plant(state)) {
+                let at = self.agenda.now() + Duration::from_millis(1);
+                self.agenda.enter(at, Event::Plant);
+            }
+        }
+    }
+
+    /// Faults stop.
+    fn calm_down(&mut self) -> Result<(), String> {
+        let now = self.agenda.now();
+        self.quiet = true;
+        self.trace.line(now, || "quiet".to_owned());
+        self.links.set(self.plan.calm, self.plan.calm, &mut self.dice);
+        self.links.mend(now);
+        for worker in self.hosts.iter_mut().flat_map(|host| &mut host.workers) {
+            worker.paused_until = now;
+            worker.queue.unfilled_until = now;
+            worker.queue.tx_full_until = now;
+            worker.queue.late = (now, Duration::ZERO);
+        }
+        self.visit(|worker, scene| worker.run_all(scene))
+    }
+
+    /// Lets every worker do something beside its turns, and turn afterwards.
+    fn visit(
+        &mut self,
+        mut what: impl FnMut(&mut Worker, &mut Scene<'_>) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let now = self.agenda.now();
+        for host in 0..self.hosts.len() {
+            for worker in 0..self.hosts[host].workers.len() {
+                let mut scene = Scene {
+                    now,
+                    quiet: self.quiet,
+                    oracle: &mut self.oracle,
+                    scratch: &mut self.scratch,
+                };
+                what(&mut self.hosts[host].workers[worker], &mut scene)?;
+                self.wake(host, worker, now);
+            }
+        }
+        Ok(())
+    }
+
+    fn workers(&self) -> impl Iterator<Item = &Worker> {
+        self.hosts.iter().flat_map(|host| &host.workers)
+    }
+
+    fn is_over(&self) -> bool {
+        self.n_unopened == 0
+            && self.n_flying == 0
+            && self.workers().all(|worker| worker.stack.n_records() == 0 && worker.is_idle())
+    }
+
+    fn judge_end(&self) -> Result<(), String> {
+        self.links.traffic.audit()?;
+        for worker in self.workers() {
+            worker.audit()?;
+            let buffers = worker.stack.memory().buffers;
+            if buffers > 0 {
+                return Err(format!("{buffers} bytes of buffers are left"));
+            }
+        }
+        if let Some(end) = self.oracle.ends().iter().find(|end| end.outcome.is_none()) {
+            return Err(format!("its application was never told of the end: {end:?}"));
+        }
+        if self.plan.is_survivable() {
+            self.oracle.judge_complete(|flow| self.plan.is_graceful(flow))?;
+        }
+        Ok(())
+    }
+
+    fn what_is_left(&self) -> String {
+        let left = self.workers().flat_map(|worker| {
+            (0..worker.stack.n_slots()).filter_map(|slot| worker.stack.conn_info(slot))
+        });
+        let left: Vec<ConnInfo> = left.take(3).collect();
+        let (unopened, flying) = (self.n_unopened, self.n_flying);
+        let half_open: u64 =
+            self.workers().map(|w| w.stack.stats().get(Counter::ConnsHalfOpen)).sum();
+        format!(
+            "not over in time: {unopened} unopened, {flying} frames on the way, {half_open} \
+             half-open; first of what is left: {left:?}"
+        )
+    }
+}
+
+/// A segment as a line of a trace.
+fn line_of(sent: &Sent) -> String {
+    let Sent { tcp, src, dst, .. } = sent;
+    format!(
+        "{src} > {dst} {:?} seq {} ack {} win {} len {} {:?}",
+        tcp.flags,
+        tcp.seq,
+        tcp.ack,
+        tcp.window,
+        sent.payload_len(),
+        tcp.options
+    )
+}
