@@ -76,10 +76,9 @@ mod tests {
         for (at, event) in [(9, 'c'), (7, 'a'), (9, 'd'), (1, 'z')] {
             agenda.enter(Instant::from_nanos(at), event);
         }
-        let order: Vec<(char, u64)> = std::iter::from_fn(|| {
-            agenda.next().map(|event| (event, agenda.now().as_nanos()))
-        })
-        .collect();
+        let order: Vec<(char, u64)> =
+            std::iter::from_fn(|| agenda.next().map(|event| (event, agenda.now().as_nanos())))
+                .collect();
         assert_eq!(order, [('z', 5), ('a', 7), ('c', 9), ('d', 9)]);
     }
 }

@@ -129,4 +129,3 @@ fn frame_of(host: usize, src: Ipv4Addr, dst: Ipv4Addr, header: &Tcp, payload: &[
     tcp::fill_checksum(&mut frame[start..], src, dst);
     frame
 }
-

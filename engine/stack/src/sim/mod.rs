@@ -42,13 +42,14 @@ pub use plan::{AttackPlan, Fault, FaultPlan, HostPlan, Phase, Plan};
 pub use script::{Finish, FlowPlan, ReadVerb, Script};
 pub use trace::Sink;
 
+use crate::stats::Counters;
 use crate::tcp::State;
 use crate::time::{Duration, Instant};
 use trace::Trace;
 use world::World;
 
 /// What a run leaves behind.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Report {
     /// How long it took in virtual time.
     pub virtual_time: Duration,
@@ -56,10 +57,29 @@ pub struct Report {
     pub segments: u64,
     /// Connections that were opened.
     pub connections: u64,
-    /// What happened to frames.
+    /// What happened to frames on the way.
     pub frames: Traffic,
+    /// What happened to them at hosts.
+    pub rings: RingCounts,
+    /// What the stacks counted, summed over all of them.
+    pub counters: Counters,
     /// A hash over every frame and its time.
     pub trace: u64,
+}
+
+/// What happened to frames at the rings of hosts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RingCounts {
+    /// Dropped, because the fill ring was empty.
+    pub fill_empty: u64,
+    /// Dropped, because the receive ring was full.
+    pub rx_full: u64,
+    /// Handed to another worker.
+    pub handed_over: u64,
+    /// Dropped, because the inbox of the other worker was full.
+    pub inbox_full: u64,
+    /// Turns after which something could not be sent, for want of a frame or of a place.
+    pub tx_stalls: u64,
 }
 
 /// The first thing that was wrong in a run.

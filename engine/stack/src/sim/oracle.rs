@@ -22,6 +22,8 @@ pub(super) struct Oracle {
     syn_queues: BTreeMap<[u8; 12], u64>,
     /// Flows of the plan whose handshake met what may rightly end it.
     tainted: BTreeSet<usize>,
+    /// Memory for what is compared.
+    expected: Vec<u8>,
     /// Corrupts one byte before it is judged, to test the oracle itself.
     pub(super) flips: bool,
 }
@@ -118,10 +120,7 @@ impl Oracle {
     /// Writes the next bytes that an end has to send.
     pub(super) fn fill(&self, number: usize, buf: &mut [u8]) {
         let end = &self.ends[number];
-        let key = key(&end.tuple, end.iss);
-        for (at, byte) in buf.iter_mut().enumerate() {
-            *byte = byte_at(key, end.sent + at as u64);
-        }
+        write_stream(key(&end.tuple, end.iss), end.sent, buf);
     }
 
     /// The application of an end read these bytes.
@@ -133,15 +132,17 @@ impl Oracle {
         let Some(peer) = self.find_peer(number) else {
             return Err(format!("bytes from nobody: {:?}", self.ends[number]));
         };
-        let (end, from) = (&self.ends[number], &self.ends[peer]);
+        let Oracle { ends, expected, .. } = self;
+        let (end, from) = (&ends[number], &ends[peer]);
         // What an echo sends is what this very end has sent.
         let source = if from.is_echo { end } else { from };
         let key = key(&source.tuple, source.iss);
-        let wrong = bytes.iter().enumerate().find(|&(at, &byte)| {
-            let byte = byte ^ u8::from(flipped && at == 0);
-            byte != byte_at(key, end.received + at as u64)
-        });
-        if let Some((at, _)) = wrong {
+        expected.resize(bytes.len(), 0);
+        write_stream(key, end.received, expected);
+        expected[0] ^= u8::from(flipped);
+        let wrong =
+            (bytes != expected).then(|| bytes.iter().zip(&*expected).position(|(a, b)| a != b));
+        if let Some(at) = wrong.flatten() {
             let offset = end.received + at as u64;
             return Err(format!("the stream differs at offset {offset}: {end:?} from {from:?}"));
         }
@@ -236,11 +237,6 @@ impl Oracle {
         }
     }
 
-    /// The handshake of a flow of the plan met what may rightly end it.
-    pub(super) fn taint(&mut self, flow: usize) {
-        self.tainted.insert(flow);
-    }
-
     /// Judges, once all is over, the ends of flows that nothing can have kept from completing:
     /// both ends got everything, and at most one of them did not hear of the other's last ACK.
     pub(super) fn judge_complete(&self, is_benign: impl Fn(usize) -> bool) -> Result<(), String> {
@@ -276,9 +272,16 @@ fn key(tuple: &FourTuple, iss: u32) -> u64 {
     bytes.iter().fold(u64::from(iss), |key, &byte| mixed(key ^ u64::from(byte)))
 }
 
-/// The byte at an offset: eight of them come from one word.
-fn byte_at(key: u64, offset: u64) -> u8 {
-    mixed(key ^ (offset / 8)).to_le_bytes()[(offset % 8) as usize]
+/// Writes the bytes of a stream from `offset` on; eight of them come from one word.
+fn write_stream(key: u64, offset: u64, buf: &mut [u8]) {
+    let word = |number: u64| mixed(key ^ number).to_le_bytes();
+    let skip = (offset % 8) as usize;
+    let head = buf.len().min((8 - skip) % 8);
+    let (first, rest) = buf.split_at_mut(head);
+    first.copy_from_slice(&word(offset / 8)[skip..skip + head]);
+    for (number, bytes) in (offset.div_ceil(8)..).zip(rest.chunks_mut(8)) {
+        bytes.copy_from_slice(&word(number)[..bytes.len()]);
+    }
 }
 
 /// One round of multiply and shift, which is enough to tell any two offsets apart.
@@ -319,8 +322,21 @@ mod tests {
         wrong[7] ^= 1;
         assert!(oracle.read(two, &wrong).is_err());
         oracle.read(two, &bytes[60..]).expect("the rest");
-        let more = byte_at(key(&oracle.ends[one].tuple, 5), 100);
-        assert!(oracle.read(two, &[more]).is_err(), "nobody sent it yet");
+        let mut more = [0];
+        write_stream(key(&oracle.ends[one].tuple, 5), 100, &mut more);
+        assert!(oracle.read(two, &more).is_err(), "nobody sent it yet");
+    }
+
+    #[test]
+    fn a_stream_is_the_same_in_whatever_portions() {
+        let mut whole = [0; 100];
+        write_stream(7, 3, &mut whole);
+        for split in 0..100 {
+            let mut parts = [0; 100];
+            write_stream(7, 3, &mut parts[..split]);
+            write_stream(7, 3 + split as u64, &mut parts[split..]);
+            assert_eq!(parts, whole, "{split}");
+        }
     }
 
     #[test]

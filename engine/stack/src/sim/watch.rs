@@ -31,6 +31,8 @@ struct Seen {
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     seen: Vec<Option<Seen>>,
+    /// Slots in which something was seen. Every connection is seen when its SYN comes or goes.
+    live: Vec<u32>,
     /// TIME-WAIT records given up early, when last looked at.
     n_recycled: u64,
 }
@@ -46,20 +48,28 @@ impl Watch {
         let n_recycled = stack.stats().get(Counter::TimeWaitRecycled);
         let recycled = std::mem::replace(&mut self.n_recycled, n_recycled) != n_recycled;
         let time_wait = stack.config().tcp.time_wait;
-        for slot in 0..stack.n_slots() {
-            match stack.conn_info(slot) {
-                Some(info) => self.look(now, &info, Cause::Call)?,
-                None => {
-                    let gone = self.seen.get_mut(slot as usize).and_then(Option::take);
-                    if let Some(seen) = gone
-                        && !recycled
-                    {
-                        judge_rest(now, &seen, time_wait)?;
-                    }
-                }
+        for at in (0..self.live.len()).rev() {
+            let slot = self.live[at];
+            if let Some(info) = stack.conn_info(slot) {
+                self.look(now, &info, Cause::Call)?;
+                continue;
+            }
+            self.live.swap_remove(at);
+            let gone = self.seen[slot as usize].take();
+            if let Some(seen) = gone
+                && !recycled
+            {
+                judge_rest(now, &seen, time_wait)?;
             }
         }
         Ok(())
+    }
+
+    /// A connection was opened, or every record is looked at for once.
+    pub(super) fn survey(&mut self, now: Instant, stack: &Stack) -> Result<(), String> {
+        let infos = (0..stack.n_slots()).filter_map(|slot| stack.conn_info(slot));
+        infos.into_iter().try_for_each(|info| self.look(now, &info, Cause::Call))?;
+        self.after_turn(now, stack)
     }
 
     /// Pretends that a connection was last seen in another state: what tests of the watch do.
@@ -88,7 +98,9 @@ impl Watch {
             if !may_begin(next.state, cause) {
                 return Err(format!("a connection begins in {}: {info:?}", next.state));
             }
-            self.seen[slot] = Some(next);
+            if self.seen[slot].replace(next).is_none() {
+                self.live.push(info.id.slot);
+            }
             return Ok(());
         };
         let same = seen.state == next.state;

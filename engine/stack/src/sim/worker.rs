@@ -15,6 +15,7 @@ use crate::stack::{ConnId, Disposition, Event, Miss, Stack, StackConfig};
 use crate::stats::Counter;
 use crate::tcp::{End, Events};
 use crate::time::Instant;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Frames sent in one turn, events told, and frames taken from the inbox: those of the engine.
@@ -122,7 +123,7 @@ impl Worker {
     ) -> Result<(), String> {
         self.actors.insert(id, Actor::new(id, number, script));
         self.run_actor(id, scene)?;
-        self.watch.after_turn(scene.now, &self.stack)
+        self.watch.survey(scene.now, &self.stack)
     }
 
     /// Runs every application, whether or not it has a reason.
@@ -267,16 +268,18 @@ impl Worker {
         else {
             return Err(format!("an event of a connection that is gone: {event:?}"));
         };
-        if !self.actors.contains_key(&event.id) {
-            let tuple = FourTuple::new(info.local, info.remote);
-            let Some((flow, script)) = book.get(&turned(&tuple).to_bytes()) else {
-                return Err(format!("a connection that nobody opened: {info:?}"));
-            };
-            let iss = info.snd_una.wrapping_sub(1);
-            let number = scene.oracle.enroll(*flow, tuple, iss, script.echo)?;
-            self.actors.insert(event.id, Actor::new(event.id, number, script.clone()));
-        }
-        let Some(actor) = self.actors.get_mut(&event.id) else { return Ok(()) };
+        let actor = match self.actors.entry(event.id) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let tuple = FourTuple::new(info.local, info.remote);
+                let Some((flow, script)) = book.get(&turned(&tuple).to_bytes()) else {
+                    return Err(format!("a connection that nobody opened: {info:?}"));
+                };
+                let iss = info.snd_una.wrapping_sub(1);
+                let number = scene.oracle.enroll(*flow, tuple, iss, script.echo)?;
+                entry.insert(Actor::new(event.id, number, script.clone()))
+            }
+        };
         if event.events.contains(Events::OPENED) {
             scene.oracle.open(actor.number, &info);
             actor.on_opened(scene.now);
@@ -335,15 +338,18 @@ impl Worker {
 
     /// Everything that must hold between two turns.
     fn judge(&mut self, now: Instant) -> Result<(), String> {
-        const AUDIT_EVERY: u64 = 16;
+        const AUDIT_EVERY: u64 = 64;
         self.watch.after_turn(now, &self.stack)?;
         let ledger = self.queue.ledger();
         if !ledger.balances() || ledger.held as usize != self.tx.len() {
             let waiting = self.tx.len();
-            return Err(format!("{waiting} frames wait to be sent, but the ledger says {ledger:?}"));
+            return Err(format!(
+                "{waiting} frames wait to be sent, but the ledger says {ledger:?}"
+            ));
         }
         self.n_turns += 1;
         if self.n_turns.is_multiple_of(AUDIT_EVERY) {
+            self.watch.survey(now, &self.stack)?;
             self.audit()?;
         }
         Ok(())

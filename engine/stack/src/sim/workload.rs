@@ -60,11 +60,7 @@ impl Actor {
     }
 
     /// The peer closed its direction.
-    pub(super) fn on_finished(
-        &mut self,
-        stack: &Stack,
-        oracle: &mut Oracle,
-    ) -> Result<(), String> {
+    pub(super) fn on_finished(&mut self, stack: &Stack, oracle: &mut Oracle) -> Result<(), String> {
         self.finished = true;
         if oracle.end(self.number).left {
             return Ok(());
@@ -132,7 +128,9 @@ impl Actor {
 
     fn read_once(&mut self, stack: &mut Stack, scene: &mut Scene<'_>) -> Result<usize, String> {
         let (now, id, max) = (scene.now, self.id, self.script.read_chunk);
-        scene.scratch.resize(max, 0);
+        if scene.scratch.len() < max {
+            scene.scratch.resize(max, 0);
+        }
         let n = match self.script.verb {
             ReadVerb::Recv => stack.recv(now, id, &mut scene.scratch[..max]),
             ReadVerb::PeekInto => {
@@ -154,10 +152,14 @@ impl Actor {
         while scene.quiet || scene.now >= self.next_write {
             let left = self.script.bytes - scene.oracle.end(self.number).sent;
             let n = left.min(self.script.chunk as u64) as usize;
-            if n == 0 || scene.oracle.end(self.number).shut {
+            // What the stack will not take need not be made; one byte more, so that it says so.
+            let n = n.min(stack.send_room(self.id) + 1);
+            if left == 0 || scene.oracle.end(self.number).shut {
                 break;
             }
-            scene.scratch.resize(n, 0);
+            if scene.scratch.len() < n {
+                scene.scratch.resize(n, 0);
+            }
             scene.oracle.fill(self.number, &mut scene.scratch[..n]);
             let taken = stack.send(scene.now, self.id, &scene.scratch[..n]);
             scene.oracle.end(self.number).sent += taken as u64;
@@ -184,8 +186,7 @@ impl Actor {
     fn finish(&mut self, stack: &mut Stack, scene: &mut Scene<'_>) {
         let end = scene.oracle.end(self.number);
         let all_read = self.finished && stack.peek(self.id).is_empty();
-        let all_sent =
-            if self.script.echo { all_read } else { end.sent == self.script.bytes };
+        let all_sent = if self.script.echo { all_read } else { end.sent == self.script.bytes };
         if !all_sent || !self.opened {
             return;
         }

@@ -4,19 +4,19 @@
 
 use super::agenda::Agenda;
 use super::attacker;
+use super::link::Links;
 use super::nic::{FRAME_BYTES, Steering, TABLE_LEN};
 use super::oracle::{Oracle, turned};
 use super::plan::{Fault, LISTEN_PORTS, Plan, ROUTER_IP, ROUTER_MAC, endpoints, host_of};
-use super::link::Links;
 use super::segment::{self, Sent};
 use super::trace::Trace;
 use super::worker::{APP, Book, Parcel, Worker};
 use super::workload::{PATIENCE, Scene};
-use super::{Hooks, Report};
+use super::{Hooks, Report, RingCounts};
 use crate::dice::Dice;
 use crate::flow::FourTuple;
 use crate::stack::{ConnInfo, ConnectError};
-use crate::stats::Counter;
+use crate::stats::{Counter, Counters};
 use crate::tcp::{Seq, State};
 use crate::time::{Duration, Instant};
 use crate::wire::arp::{Arp, ArpOperation};
@@ -75,6 +75,7 @@ pub(super) struct World<'a> {
     n_unopened: usize,
     n_flying: usize,
     segments: u64,
+    rings: RingCounts,
     trace: Trace<'a>,
 }
 
@@ -101,6 +102,7 @@ impl<'a> World<'a> {
             n_unopened: 0,
             n_flying: 0,
             segments: 0,
+            rings: RingCounts::default(),
             trace,
             hooks,
             plan,
@@ -138,11 +140,22 @@ impl<'a> World<'a> {
     }
 
     fn report(&self) -> Report {
+        let mut rings = self.rings;
+        let mut counters = Counters::new();
+        for worker in self.workers() {
+            rings.fill_empty += worker.queue.arrivals.fill_empty;
+            rings.rx_full += worker.queue.arrivals.rx_full;
+            for &counter in Counter::ALL {
+                counters.add(counter, worker.stack.stats().get(counter));
+            }
+        }
         Report {
             virtual_time: self.agenda.now().since(BEGIN),
             segments: self.segments,
             connections: self.oracle.ends().len() as u64 / 2,
             frames: self.links.traffic,
+            rings,
+            counters,
             trace: self.trace.hash(),
         }
     }
@@ -266,17 +279,14 @@ impl<'a> World<'a> {
             self.wake(host, worker, until);
             return Ok(());
         }
-        let mut scene = Scene {
-            now,
-            quiet: self.quiet,
-            oracle: &mut self.oracle,
-            scratch: &mut self.scratch,
-        };
+        let mut scene =
+            Scene { now, quiet: self.quiet, oracle: &mut self.oracle, scratch: &mut self.scratch };
         let turn = it.turn(&mut scene, &self.book)?;
         it.idle_turns = if turn.worked { 0 } else { it.idle_turns + 1 };
         if let Some(at) = turn.wake_at {
             // Something may be left that cannot be done now; it is looked for less and less often.
             let back_off = self.plan.hosts[host].turn * (1 << it.idle_turns.min(10));
+            self.rings.tx_stalls += u64::from(at <= now);
             let at = if at <= now { now + back_off.min(IDLE_MAX) } else { at };
             self.wake(host, worker, at);
         }
@@ -295,6 +305,9 @@ impl<'a> World<'a> {
         for parcel in parcels {
             if inbox.len() < self.plan.hosts[host].handoff_max {
                 inbox.push_back(parcel);
+                self.rings.handed_over += 1;
+            } else {
+                self.rings.inbox_full += 1;
             }
         }
         self.wake(host, next, self.agenda.now());
@@ -340,9 +353,8 @@ impl<'a> World<'a> {
             return Ok(());
         }
         let hosts = [*sent.src.ip(), *sent.dst.ip()].map(|ip| usize::from(ip.octets()[3]) - 1);
-        let mss = hosts.map(|host| {
-            self.plan.hosts.get(host).map_or(u16::MAX, |host| host.config.tcp.mss)
-        });
+        let mss = hosts
+            .map(|host| self.plan.hosts.get(host).map_or(u16::MAX, |host| host.config.tcp.mss));
         let mss = u32::from(mss[0].min(mss[1]).max(MSS_MIN));
         if len + sent.options_len as u32 > mss {
             return Err(format!("{len} bytes do not fit an MSS of {mss}: {}", line_of(sent)));
@@ -439,7 +451,8 @@ impl<'a> World<'a> {
         let tuple = FourTuple::new(local, remote);
         let again = Event::Open { flow: number, by_server, life };
         // Another worker may still have the four-tuple: whoever chooses ports knows.
-        let in_use = self.hosts[host].workers.iter().any(|w| w.stack.conn_between(&tuple).is_some());
+        let in_use =
+            self.hosts[host].workers.iter().any(|w| w.stack.conn_between(&tuple).is_some());
         if in_use {
             self.agenda.enter(now + REOPEN, again);
             return Ok(());
