@@ -5,7 +5,8 @@
 use crate::dice::Dice;
 use crate::impair::{Departure, Fate, Impair, Impairment};
 use crate::time::Instant;
-use crate::wire::ethernet;
+use crate::wire::checksum::Sum;
+use crate::wire::{ethernet, ipv4};
 
 /// What happened to the frames of all links.
 #[derive(Clone, Copy, Debug, Default)]
@@ -18,6 +19,8 @@ pub struct Traffic {
     pub lost: u64,
     /// Frames that arrived at a host.
     pub delivered: u64,
+    /// Frames marked on the way as having met congestion.
+    pub marked: u64,
 }
 
 /// All links.
@@ -99,6 +102,22 @@ impl Traffic {
         }
         Err(format!("frames on the wire are not conserved: {self:?}"))
     }
+}
+
+/// Marks a packet as having met congestion, if its sender said that it may be (RFC 3168 section 5).
+pub(super) fn mark(frame: &mut [u8]) -> bool {
+    const TOS_AT: usize = ethernet::HEADER_BYTES + 1;
+    const CHECKSUM_AT: usize = ethernet::HEADER_BYTES + 10;
+    let header = ethernet::HEADER_BYTES..ethernet::HEADER_BYTES + ipv4::HEADER_BYTES;
+    let is_ipv4 = frame.get(12..14) == Some(&ethernet::TYPE_IPV4.to_be_bytes());
+    if !is_ipv4 || frame.len() < header.end || !matches!(frame[TOS_AT] & 3, 1 | 2) {
+        return false;
+    }
+    frame[TOS_AT] |= 3;
+    frame[CHECKSUM_AT..CHECKSUM_AT + 2].fill(0);
+    let checksum = Sum::new().add_bytes(&frame[header]).finish();
+    frame[CHECKSUM_AT..CHECKSUM_AT + 2].copy_from_slice(&checksum.to_be_bytes());
+    true
 }
 
 fn is_arp(frame: &[u8]) -> bool {

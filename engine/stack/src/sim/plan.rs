@@ -10,6 +10,7 @@ use crate::dice::{Dice, Ratio};
 use crate::impair::Impairment;
 use crate::stack::{Prefix, Resolver, StackConfig};
 use crate::tcp::TcpConfig;
+use crate::tcp::config::{CongestionControl, Ecn};
 use crate::tcp::isn::Secret;
 use crate::time::Duration;
 use crate::wire::ethernet::Mac;
@@ -41,6 +42,8 @@ pub struct Plan {
     pub calm: Impairment,
     /// The links while they have faults; each phase lasts until the next or until all is quiet.
     pub phases: Vec<Phase>,
+    /// How often a router marks a packet that may be marked instead of dropping it (RFC 3168).
+    pub marks: Ratio,
     /// Faults of hosts and partitions.
     pub faults: Vec<FaultPlan>,
     /// The connections.
@@ -147,6 +150,11 @@ impl Plan {
             spares_arp: gentle || chance(&mut dice, 60),
             calm,
             phases,
+            marks: Ratio::from_ppm(if chance(&mut dice, 30) {
+                scaled(&mut dice, 1_000, 300_000) as u32
+            } else {
+                0
+            }),
             faults,
             flows: Vec::new(),
             attack,
@@ -359,6 +367,8 @@ fn draw_tcp(dice: &mut Dice, gentle: bool) -> TcpConfig {
         sack: chance(dice, 75),
         window_scale,
         initial_window_segments: between(dice, 1, 10) as u32,
+        congestion: pick(dice, &[CongestionControl::Cubic, CongestionControl::NewReno]),
+        ecn: pick(dice, &[Ecn::Off, Ecn::Accept, Ecn::Request]),
     }
 }
 

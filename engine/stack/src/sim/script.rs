@@ -35,6 +35,8 @@ pub struct Script {
     pub chunk: usize,
     /// Time between writes.
     pub write_pause: Duration,
+    /// Every fourth write is urgent.
+    pub urgent: bool,
     /// Writes before the handshake is complete.
     pub eager: bool,
     /// Sends back what it gets.
@@ -106,6 +108,7 @@ impl Script {
             bytes,
             chunk,
             write_pause: pause(dice, 30),
+            urgent: chance(dice, 10),
             eager: chance(dice, 20),
             echo: false,
             read_after: if chance(dice, 15) {

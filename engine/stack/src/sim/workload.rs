@@ -32,6 +32,7 @@ pub(super) struct Actor {
     done: bool,
     next_read: Instant,
     next_write: Instant,
+    n_writes: u32,
     abort_at: Option<Instant>,
 }
 
@@ -46,6 +47,7 @@ impl Actor {
             done: false,
             next_read: Instant::ZERO,
             next_write: Instant::ZERO,
+            n_writes: 0,
             abort_at: None,
         }
     }
@@ -161,7 +163,10 @@ impl Actor {
                 scene.scratch.resize(n, 0);
             }
             scene.oracle.fill(self.number, &mut scene.scratch[..n]);
-            let taken = stack.send(scene.now, self.id, &scene.scratch[..n]);
+            self.n_writes += 1;
+            let is_urgent = self.script.urgent && self.n_writes.is_multiple_of(4);
+            let send = if is_urgent { Stack::send_urgent } else { Stack::send };
+            let taken = send(stack, scene.now, self.id, &scene.scratch[..n]);
             scene.oracle.end(self.number).sent += taken as u64;
             if taken < n {
                 break;

@@ -4,7 +4,7 @@
 
 use super::agenda::Agenda;
 use super::attacker;
-use super::link::Links;
+use super::link::{self, Links};
 use super::nic::{FRAME_BYTES, Steering, TABLE_LEN};
 use super::oracle::{Oracle, turned};
 use super::plan::{Fault, LISTEN_PORTS, Plan, ROUTER_IP, ROUTER_MAC, endpoints, host_of};
@@ -402,6 +402,9 @@ impl<'a> World<'a> {
             {
                 self.links.traffic.lost += 1;
                 continue;
+            }
+            if !self.quiet && self.dice.happens(self.plan.marks) {
+                self.links.traffic.marked += u64::from(link::mark(&mut frame));
             }
             self.n_flying += 1;
             self.agenda.enter(departure.at, Event::Arrive { host: to, frame });

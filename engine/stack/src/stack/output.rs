@@ -78,7 +78,7 @@ impl Stack {
                     continue;
                 }
                 Hop::Unreachable => {
-                    self.give_up_hop(now, slot);
+                    self.lose_segment(now, slot);
                     continue;
                 }
             };
@@ -108,14 +108,16 @@ impl Stack {
         self.retire(slot);
     }
 
-    /// The next hop does not answer: an open fails; an established connection stays and tries
-    /// again with its next retransmission; a reset that cannot leave is forgotten.
-    fn give_up_hop(&mut self, now: Instant, slot: u32) {
+    /// The next hop does not answer: an open fails. What others would have sent is lost like on any
+    /// link; their timers run, so that they try again or give up in the end.
+    fn lose_segment(&mut self, now: Instant, slot: u32) {
         let (record, mut cx) = self.split(slot, now);
         record.conn.on_unreachable(&mut cx, End::NoNeighbor);
-        record.conn.forget_reset();
+        let is_done = record.conn.poll_transmit(&mut cx).is_none();
         self.after(slot);
-        self.drop_from_ready(slot);
+        if is_done {
+            self.drop_from_ready(slot);
+        }
     }
 
     fn next_hop(&self, remote: Ipv4Addr) -> Ipv4Addr {

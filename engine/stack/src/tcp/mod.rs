@@ -498,11 +498,6 @@ impl Connection {
         newer_stamp || Seq(syn.seq).gt(self.rcv.nxt)
     }
 
-    /// A RST that is owed cannot leave.
-    pub fn forget_reset(&mut self) {
-        self.reset = false;
-    }
-
     /// The number of the first byte of the send queue.
     fn data_start(&self) -> Seq {
         self.snd.una + u32::from(self.snd.syn)

@@ -379,3 +379,16 @@ fn two_addresses_listen_on_one_port() {
     }
     lab.audit();
 }
+
+#[test]
+fn a_half_open_connection_whose_next_hop_is_silent_ends() {
+    let mut lab = Lab::new();
+    lab.answers_arp = false;
+    let flow = Flow { port: 9000, stack_port: PORT, seq: 1, ack: 0, window: 1000, stamps: None };
+    lab.segment(&flow, SYN, 1, 0, b"");
+    assert_eq!(lab.stack.n_records(), 1);
+    lab.advance(Duration::from_secs(600));
+    lab.expect_silence();
+    assert_eq!(lab.stack.n_records(), 0, "it was given up like any SYN-ACK that meets silence");
+    lab.audit();
+}

@@ -306,3 +306,21 @@ fn keepalive_is_off_by_default_and_ends_a_dead_connection_when_on() {
     assert_eq!(lab.events.back().and_then(|e| e.end), Some(End::TimedOut));
     lab.audit();
 }
+
+#[test]
+fn data_that_find_the_next_hop_silent_are_sent_when_it_answers_again() {
+    let mut lab = Lab::new();
+    let (mut flow, id) = lab.open(9000);
+    lab.advance(Duration::from_secs(61));
+    lab.answers_arp = false;
+    // The ACK of these asks for the next hop anew, in vain.
+    lab.data(&mut flow, b"abc");
+    lab.advance(Duration::from_secs(5));
+    lab.sent.clear();
+    assert_eq!(lab.stack.send(lab.now, id, b"xyz"), 3);
+    lab.turn();
+    lab.expect_silence();
+    lab.answers_arp = true;
+    lab.advance(Duration::from_secs(10));
+    assert_eq!(lab.expect().payload, b"xyz");
+}
