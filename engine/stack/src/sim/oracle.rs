@@ -40,6 +40,8 @@ pub(super) struct Ledger {
     peer: Option<usize>,
     /// This end sends back what it receives.
     is_echo: bool,
+    /// A cookie was used twice: the peer knows of nothing, and what arrives is a copy.
+    is_ghost: bool,
     /// Bytes that the stack took from the application.
     pub(super) sent: u64,
     /// Bytes that the application read.
@@ -53,16 +55,20 @@ pub(super) struct Ledger {
 }
 
 impl Oracle {
-    /// A connection of flow `flow` whose application was just told of it; returns its number.
+    /// A connection of flow `flow` whose application was just told of it; returns its number. Where
+    /// `has_cookies`, a late copy of the ACK that opened a connection opens it again, after its end.
     pub(super) fn enroll(
         &mut self,
         flow: usize,
         tuple: FourTuple,
         iss: u32,
         is_echo: bool,
+        has_cookies: bool,
     ) -> Result<usize, String> {
         let number = self.ends.len();
-        if self.by_number.insert((tuple.to_bytes(), iss), number).is_some() {
+        let before = *self.by_number.entry((tuple.to_bytes(), iss)).or_insert(number);
+        let is_ghost = before != number;
+        if is_ghost && !(has_cookies && self.ends[before].outcome.is_some()) {
             return Err(format!("two connections of {tuple:?} have the initial number {iss}"));
         }
         self.ends.push(Ledger {
@@ -72,6 +78,7 @@ impl Oracle {
             irs: None,
             peer: None,
             is_echo,
+            is_ghost,
             sent: 0,
             received: 0,
             shut: false,
@@ -172,6 +179,9 @@ impl Oracle {
     /// The stream of the peer is over, with `unread` bytes still to be read.
     pub(super) fn finished(&mut self, number: usize, unread: u32) -> Result<(), String> {
         let Some(peer) = self.find_peer(number) else { return Ok(()) };
+        if self.ends[number].is_ghost {
+            return Ok(());
+        }
         let (end, from) = (&self.ends[number], &self.ends[peer]);
         if !from.shut || end.received + u64::from(unread) != from.sent {
             return Err(format!(
@@ -197,6 +207,7 @@ impl Oracle {
         let from = peer.map(|peer| &self.ends[peer]);
         let flow = end.tuple.to_bytes();
         match (outcome, from) {
+            _ if end.is_ghost => Ok(()),
             (End::Closed, Some(from)) if !end.left && end.received != from.sent => {
                 Err(format!("closed without all bytes: {end:?} from {from:?}"))
             }
@@ -242,6 +253,7 @@ impl Oracle {
     pub(super) fn judge_complete(&self, is_benign: impl Fn(usize) -> bool) -> Result<(), String> {
         for end in &self.ends {
             if end.outcome == Some(End::Closed)
+                || end.is_ghost
                 || self.tainted.contains(&end.flow)
                 || !is_benign(end.flow)
             {
@@ -298,8 +310,8 @@ mod tests {
         let (a, b) = ("10.0.0.1:1000".parse(), "10.0.0.2:7000".parse());
         let tuple = FourTuple::new(a.expect("an endpoint"), b.expect("an endpoint"));
         let mut oracle = Oracle::default();
-        let one = oracle.enroll(0, tuple, 5, false).expect("the first of its kind");
-        let two = oracle.enroll(0, turned(&tuple), 9, false).expect("the first of its kind");
+        let one = oracle.enroll(0, tuple, 5, false, false).expect("the first of its kind");
+        let two = oracle.enroll(0, turned(&tuple), 9, false, false).expect("the first of its kind");
         oracle.end(one).irs = Some(9);
         oracle.end(two).irs = Some(5);
         (oracle, one, two)

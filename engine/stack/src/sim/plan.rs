@@ -10,7 +10,7 @@ use crate::dice::{Dice, Ratio};
 use crate::impair::Impairment;
 use crate::stack::{Prefix, Resolver, StackConfig};
 use crate::tcp::TcpConfig;
-use crate::tcp::config::{CongestionControl, Ecn};
+use crate::tcp::config::{CongestionControl, Ecn, SynCookies};
 use crate::tcp::isn::Secret;
 use crate::time::Duration;
 use crate::wire::ethernet::Mac;
@@ -170,6 +170,10 @@ impl Plan {
         let links = self.phases.iter().all(|phase| mild(&phase.up) && mild(&phase.down));
         let cut = self.faults.iter().filter(|plan| plan.fault.stops_traffic());
         let cut_ms: u64 = cut.map(|plan| plan.lasts.as_millis()).sum();
+        // An ACK that is lost on the way to a cookie leaves a client that believes in a connection,
+        // and a server that knows of none.
+        let remembers = self.attack.floods == 0
+            && self.hosts.iter().all(|host| host.config.tcp.syn_cookies != SynCookies::Always);
         let patient = self.hosts.iter().all(|host| {
             let tcp = &host.config.tcp;
             let alive =
@@ -180,7 +184,7 @@ impl Plan {
                 && (tcp.keepalive.is_zero() || alive >= Duration::from_secs(60))
         });
         let arp = self.spares_arp || self.hosts.iter().all(|host| host.has_kernel());
-        links && cut_ms <= 10_000 && patient && arp && self.attack.floods == 0
+        links && cut_ms <= 10_000 && patient && arp && remembers
     }
 
     /// True when flow `number` completes if nothing keeps it from it.
@@ -369,6 +373,11 @@ fn draw_tcp(dice: &mut Dice, gentle: bool) -> TcpConfig {
         initial_window_segments: between(dice, 1, 10) as u32,
         congestion: pick(dice, &[CongestionControl::Cubic, CongestionControl::NewReno]),
         ecn: pick(dice, &[Ecn::Off, Ecn::Accept, Ecn::Request]),
+        syn_cookies: if gentle {
+            SynCookies::Auto
+        } else {
+            pick(dice, &[SynCookies::Auto, SynCookies::Always, SynCookies::Off])
+        },
     }
 }
 

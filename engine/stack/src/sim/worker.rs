@@ -13,6 +13,7 @@ use crate::device::{Batch, Device, Frame};
 use crate::flow::FourTuple;
 use crate::stack::{ConnId, Disposition, Event, Miss, Stack, StackConfig};
 use crate::stats::Counter;
+use crate::tcp::config::SynCookies;
 use crate::tcp::{End, Events};
 use crate::time::Instant;
 use std::collections::btree_map::Entry;
@@ -276,7 +277,9 @@ impl Worker {
                     return Err(format!("a connection that nobody opened: {info:?}"));
                 };
                 let iss = info.snd_una.wrapping_sub(1);
-                let number = scene.oracle.enroll(*flow, tuple, iss, script.echo)?;
+                let has_cookies = self.stack.config().tcp.syn_cookies != SynCookies::Off;
+                let oracle = &mut *scene.oracle;
+                let number = oracle.enroll(*flow, tuple, iss, script.echo, has_cookies)?;
                 entry.insert(Actor::new(event.id, number, script.clone()))
             }
         };

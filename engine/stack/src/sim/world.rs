@@ -15,7 +15,7 @@ use super::workload::{PATIENCE, Scene};
 use super::{Hooks, Report, RingCounts};
 use crate::dice::Dice;
 use crate::flow::FourTuple;
-use crate::stack::{ConnInfo, ConnectError};
+use crate::stack::{ConnInfo, ConnectError, StackConfig};
 use crate::stats::{Counter, Counters};
 use crate::tcp::{Seq, State};
 use crate::time::{Duration, Instant};
@@ -81,14 +81,17 @@ pub(super) struct World<'a> {
 
 impl<'a> World<'a> {
     pub(super) fn new(plan: Plan, hooks: Hooks, trace: Trace<'a>) -> Self {
-        let hosts = plan.hosts.iter().map(|host| Host {
-            workers: (0..host.n_queues)
-                .map(|_| {
-                    let n_others = usize::from(host.n_queues) - 1;
-                    Worker::new(host.config.clone(), host.rings, n_others, BEGIN)
-                })
-                .collect(),
-            steering: Steering::new(&host.rss_key, host.n_queues),
+        let hosts = plan.hosts.iter().map(|host| {
+            let n_others = usize::from(host.n_queues) - 1;
+            let worker = |number| {
+                let secret = host.config.secret.of_worker(number);
+                let config = StackConfig { secret, ..host.config.clone() };
+                Worker::new(config, host.rings, n_others, BEGIN)
+            };
+            Host {
+                workers: (0..host.n_queues).map(worker).collect(),
+                steering: Steering::new(&host.rss_key, host.n_queues),
+            }
         });
         let mut world = World {
             hosts: hosts.collect(),
@@ -365,7 +368,8 @@ impl<'a> World<'a> {
         let near = |info: &ConnInfo| {
             // Another life of the four-tuple has numbers that have nothing to do with these.
             let gap = (seq.0).wrapping_sub(info.rcv_nxt) as i32;
-            info.state != State::SynSent && gap.unsigned_abs() < 1 << 22
+            let may_receive = !matches!(info.state, State::SynSent | State::TimeWait);
+            may_receive && gap.unsigned_abs() < 1 << 22
         };
         let ends = receiver.workers.iter().filter_map(|worker| worker.stack.conn_between(&tuple));
         let ends: Vec<ConnInfo> = ends.filter(near).collect();
@@ -470,7 +474,7 @@ impl<'a> World<'a> {
                 let info = it.stack.conn_info(id.slot);
                 let iss = info.map_or(0, |info| info.snd_una);
                 let script = flow.scripts[usize::from(by_server)].clone();
-                let end = self.oracle.enroll(number, tuple, iss, script.echo)?;
+                let end = self.oracle.enroll(number, tuple, iss, script.echo, false)?;
                 let mut scene = Scene {
                     now,
                     quiet: self.quiet,
