@@ -82,6 +82,7 @@ main() {
         cargo doc --locked --workspace --no-deps
     # One after the other: engines, kernels and a judge of their timing share two CPUs.
     check tests env RUST_TEST_THREADS=1 cargo test --locked --workspace --no-fail-fast
+    check "planted faults" cargo test --locked -p barewire-stack --test twins
     check "release build" cargo build --release --locked --workspace
     check "demonstration" deploy/demo.sh --connections 20k --duration 2s
     check "demonstration in memory" deploy/demo.sh --connections 20k --duration 2s --memory

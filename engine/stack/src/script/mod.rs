@@ -34,6 +34,7 @@
 //! connect | connect to=IP fails      D opens | must refuse to
 //! call send 100                      D's application sends, reads, ends: send, read, shutdown, close, abort
 //! told closed within 1s              D's application is told of an event
+//! untold closed for 100ms            it is not
 //! flow b                             the statements that follow are about another connection
 //! flood 100 SYN                      so many segments from other ports
 //! isn +300000                        T's next connection on the same ports begins its numbers there

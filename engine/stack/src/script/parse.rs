@@ -153,6 +153,12 @@ fn action(text: &str) -> Parsed<Action> {
             let (rest, bounds) = bounds(rest)?;
             Action::Told(named(Told::NAMES, &rest)?, bounds.within)
         }
+        "untold" => {
+            let Some((rest, time)) = rest.rsplit_once(" for ") else {
+                return expected("`untold EVENT for TIME`", text);
+            };
+            Action::Untold(named(Told::NAMES, rest)?, duration(time)?)
+        }
         "flow" => Action::Flow(rest.to_owned()),
         "flood" => {
             let Some((n, segment)) = rest.split_once(' ') else {

@@ -38,7 +38,7 @@ pub trait Wire {
     /// True when the application has been told this, or is until `deadline`.
     fn is_told(&mut self, told: Told, deadline: Instant) -> bool;
 
-    /// How much later than the script says something may come: nothing in virtual time.
+    /// How far from the times of the script something may come: nothing in virtual time.
     fn slack(&self) -> Duration;
 }
 
@@ -164,6 +164,11 @@ impl Player<'_> {
                 let deadline = self.deadline(*time);
                 let is_told = self.wire.is_told(*told, deadline);
                 is_told.then_some(()).ok_or_else(|| "that it is not told".to_owned())
+            }
+            Action::Untold(told, time) => {
+                let deadline = self.wire.now() + *time;
+                let is_told = self.wire.is_told(*told, deadline);
+                (!is_told).then_some(()).ok_or_else(|| "that it is told".to_owned())
             }
             Action::Flow(name) => {
                 self.choose(name);
@@ -325,7 +330,7 @@ impl Player<'_> {
                 continue;
             }
             let waited = segment.at.since(self.mark);
-            if waited < bounds.after {
+            if waited + self.wire.slack() < bounds.after {
                 return Err(format!("it after {waited:?} already"));
             }
             self.mark = segment.at;

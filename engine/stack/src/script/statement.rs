@@ -143,6 +143,7 @@ pub(super) enum Action {
     /// A call that must succeed, or fail.
     Call(Call, bool),
     Told(Told, Duration),
+    Untold(Told, Duration),
     Flow(String),
     Flood(u32, Box<Shape>),
     Isn(u32),

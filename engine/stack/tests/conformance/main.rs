@@ -245,6 +245,8 @@ fn silence_and_absence_are_judged() {
         ("connect to=224.0.0.9 fails", true),
         ("open\n> RST\ntold reset", true),
         ("open\ntold reset", false),
+        ("open\nuntold reset for 1s", true),
+        ("open\n> RST\nuntold reset for 1s", false),
     ] {
         let result = attempt(&parse(text).expect("a script"), 0, 0);
         assert_eq!(result.is_ok(), is_right, "{text}: {result:?}");
