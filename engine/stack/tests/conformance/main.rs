@@ -34,11 +34,16 @@ macro_rules! scripts {
 
 scripts! {
     a_closed_window_is_probed
+    a_cookie_becomes_a_connection
+    a_cookie_remembers_options_in_its_timestamp
+    a_cookie_remembers_the_segment_size
     a_fin_is_sent_again
     a_fin_means_nothing_to_an_open
     a_fin_outside_the_window_changes_nothing
     a_fin_waits_for_what_is_before_it
     a_finished_echo_finishes
+    a_forged_cookie_is_refused
+    a_full_backlog_keeps_nobody_out
     a_full_buffer_still_hears_a_reset
     a_full_buffer_still_takes_acks
     a_guess_does_not_end_a_half_closed_connection
@@ -78,6 +83,7 @@ scripts! {
     an_echo_of_congestion_reduces_the_window_once
     an_idle_connection_is_left_alone
     an_idle_connection_is_probed_when_asked
+    an_old_cookie_is_refused
     an_old_timestamp_marks_an_old_segment
     an_unacceptable_segment_leaves_no_timestamp
     an_unreachable_host_is_tried_again
@@ -92,6 +98,7 @@ scripts! {
     closed_port_refuses_an_ack
     closing_with_unread_data_resets
     data_after_a_full_close_are_reset
+    data_and_fin_may_come_with_a_cookie
     data_beyond_a_small_window_are_cut
     data_beyond_the_window_are_dropped
     data_in_a_syn_is_not_acknowledged

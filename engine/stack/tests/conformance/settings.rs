@@ -1,7 +1,7 @@
 //! The `set` lines of a script: the keys of the configuration file that a stack knows by itself.
 
 use barewire_stack::stack::StackConfig;
-use barewire_stack::tcp::config::Ecn;
+use barewire_stack::tcp::config::{Ecn, SynCookies};
 use barewire_stack::time::Duration;
 use std::fmt::Debug;
 use std::str::FromStr;
@@ -36,6 +36,14 @@ pub(crate) fn apply(config: &mut StackConfig, key: &str, value: &str) {
                 "accept" => Ecn::Accept,
                 "request" => Ecn::Request,
                 _ => panic!("no way of ECN: {value}"),
+            }
+        }
+        "tcp.syn_cookies" => {
+            tcp.syn_cookies = match value {
+                "auto" => SynCookies::Auto,
+                "always" => SynCookies::Always,
+                "off" => SynCookies::Off,
+                _ => panic!("no way of cookies: {value}"),
             }
         }
         "tcp.timestamps" => tcp.timestamps = number(value),
