@@ -5,6 +5,7 @@
 //!
 //! - [`frame`]: one received frame: Ethernet, ARP, IPv4, ICMP, TCP, and the stack's answer to it
 //! - [`options`]: the options of a TCP header
+//! - [`segments`]: a whole stack under segments, application calls and time
 //! - [`control`]: what arrives on the control socket
 //! - [`config`]: configuration files, flags and quantities
 //! - [`tape`], [`lan`]: an input as a row of draws, and the small network that stacks live in
@@ -26,6 +27,7 @@ pub mod control;
 pub mod frame;
 pub mod lan;
 pub mod options;
+pub mod segments;
 pub mod tape;
 
 /// A target: bytes in, a panic or nothing out.
@@ -35,6 +37,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("frame", frame::run),
     ("options", options::run),
+    ("segments", segments::run),
     ("control", control::run),
     ("config", config::run),
 ];

@@ -1,0 +1,186 @@
+//! Two stacks, and the fuzzer as the network between them: it delivers, loses, doubles, reorders and
+//! damages, but says nothing of its own. So what one application says is what the other hears.
+
+use super::host::{Ended, FRAMES_MAX, Host, span};
+use super::knobs;
+use super::talk::ECHO_PORT;
+use crate::lan::{self, end};
+use crate::tape::Tape;
+use barewire_stack::stack::Miss;
+use barewire_stack::tcp::End;
+use barewire_stack::time::{Duration, Instant};
+
+const OPERATIONS_MAX: u32 = 400;
+const TURNS_MAX: u32 = 400;
+
+/// Frames on the way in one direction; more are lost.
+const WIRE_FRAMES_MAX: usize = 512;
+
+/// How long both applications go on reading over a network without faults before they leave, and how
+/// long everything may then take to end.
+const BEFORE_CLOSE: Duration = Duration::from_secs(300);
+const AFTER_CLOSE: Duration = Duration::from_secs(3 * 3600);
+
+struct Pair {
+    now: Instant,
+    hosts: [Host; 2],
+    /// Frames on the way to each.
+    wires: [Vec<Vec<u8>>; 2],
+}
+
+/// Plays one program.
+pub(super) fn play(mut tape: Tape<'_>) {
+    let now = Instant::ZERO + Duration::from_secs(1_000);
+    let configs = [knobs::draw(&mut tape, 1), knobs::draw(&mut tape, 2)];
+    let [one, two] = configs;
+    let hosts = [Host::new(1, 2, one, now), Host::new(2, 1, two, now)];
+    let mut pair = Pair { now, hosts, wires: [Vec::new(), Vec::new()] };
+    for _ in 0..OPERATIONS_MAX {
+        if tape.is_over() {
+            break;
+        }
+        pair.operate(&mut tape);
+    }
+    pair.end();
+}
+
+impl Pair {
+    fn operate(&mut self, tape: &mut Tape<'_>) {
+        let what = tape.u8();
+        let who = usize::from(what >> 5 & 1);
+        match what & 31 {
+            0..3 => self.connect(who, tape.u8()),
+            3..11 => self.hosts[who].call(self.now, tape),
+            11..18 => self.deliver(who, 1 + tape.below(16)),
+            18 => self.fault(who, tape.u8(), |wire, at| drop(wire.remove(at))),
+            19 => self.fault(who, tape.u8(), |wire, at| wire.push(wire[at].clone())),
+            20 => self.fault(who, tape.u8(), |wire, at| {
+                let frame = wire.remove(at);
+                wire.push(frame);
+            }),
+            21 => {
+                let place = tape.u16();
+                self.fault(who, tape.u8(), |wire, at| damage(&mut wire[at], place));
+            }
+            22 => self.wires[who].clear(),
+            23 => self.hosts[who].read_all(self.now),
+            24..28 => {
+                let time = span(tape);
+                self.pass(time, false, TURNS_MAX);
+                return;
+            }
+            _ => {
+                let time = span(tape);
+                self.pass(time, true, TURNS_MAX);
+                return;
+            }
+        }
+        self.turn(if what & 0x80 == 0 { FRAMES_MAX } else { 1 });
+    }
+
+    fn connect(&mut self, who: usize, which: u8) {
+        let port = if which & 1 == 0 { lan::PORT } else { ECHO_PORT };
+        let local = end(who as u8 + 1, 50_000 + u16::from(which >> 1 & 3));
+        // The same ports at both ends make for simultaneous opens.
+        let remote_port = if which & 0x10 == 0 { port } else { 50_000 + u16::from(which >> 5 & 3) };
+        let remote = end(2 - who as u8, remote_port);
+        let _ = self.hosts[who].stack.connect(self.now, local, remote, 1, 0);
+        self.hosts[who].observe();
+    }
+
+    /// The first frames on the way to a host arrive.
+    fn deliver(&mut self, who: usize, n: usize) {
+        let n = n.min(self.wires[who].len());
+        for frame in self.wires[who].drain(..n) {
+            self.hosts[who].receive(self.now, &frame, Miss::Answer);
+        }
+    }
+
+    fn fault(&mut self, who: usize, which: u8, happen: impl FnOnce(&mut Vec<Vec<u8>>, usize)) {
+        let wire = &mut self.wires[who];
+        if !wire.is_empty() {
+            let at = usize::from(which) % wire.len();
+            happen(wire, at);
+        }
+    }
+
+    fn turn(&mut self, frames_max: usize) {
+        for who in [0, 1] {
+            self.hosts[who].turn(self.now, frames_max);
+            let wire = &mut self.wires[1 - who];
+            wire.append(&mut self.hosts[who].out);
+            wire.truncate(WIRE_FRAMES_MAX);
+        }
+    }
+
+    /// Time passes; `flows` says that frames arrive meanwhile, each a millisecond after it left.
+    fn pass(&mut self, time: Duration, flows: bool, turns_max: u32) {
+        let stop = self.now + time;
+        for _ in 0..turns_max {
+            self.turn(FRAMES_MAX);
+            let on_the_way = flows && self.wires.iter().any(|wire| !wire.is_empty());
+            let arrival = on_the_way.then(|| self.now + Duration::from_millis(1));
+            let timers = self.hosts.iter().filter_map(|host| host.next(self.now));
+            match timers.chain(arrival).min() {
+                Some(next) if next <= stop => self.now = next.max(self.now),
+                _ => {
+                    self.now = stop;
+                    break;
+                }
+            }
+            if flows && arrival.is_some_and(|at| at <= self.now) {
+                for who in [0, 1] {
+                    self.deliver(who, WIRE_FRAMES_MAX);
+                }
+            }
+        }
+        self.turn(FRAMES_MAX);
+    }
+
+    /// Faults stop: what was said arrives, and everything ends.
+    fn end(&mut self) {
+        for _ in 0..30 {
+            for host in &mut self.hosts {
+                host.read_all(self.now);
+                host.shut_all(self.now);
+            }
+            self.pass(Duration::from_nanos(BEFORE_CLOSE.as_nanos() / 30), true, u32::MAX);
+        }
+        for who in [0, 1] {
+            let ids: Vec<_> = self.hosts[who].talks.iter().map(|talk| talk.id).collect();
+            for id in ids {
+                self.hosts[who].close(self.now, id);
+            }
+        }
+        self.pass(AFTER_CLOSE, true, u32::MAX);
+        for host in &self.hosts {
+            assert!(host.is_empty(), "left after {AFTER_CLOSE:?}: {:?}", host.left());
+        }
+        let [one, two] = &self.hosts;
+        for ended in &one.ended {
+            for other in &two.ended {
+                agree(ended, other);
+                agree(other, ended);
+            }
+        }
+    }
+}
+
+/// When both ends of a connection were closed in order, all that one said the other has heard.
+fn agree(one: &Ended, other: &Ended) {
+    let (talk, peer) = (&one.talk, &other.talk);
+    let is_same = talk.local == peer.remote
+        && talk.remote == peer.local
+        && peer.recv.is_some_and(|(base, _)| base == talk.send_base)
+        && talk.recv.is_some_and(|(base, _)| base == peer.send_base);
+    if is_same && !peer.has_left && talk.end == Some(End::Closed) && peer.end == Some(End::Closed) {
+        let said = talk.send_pos.wrapping_sub(talk.send_base);
+        assert_eq!(said, other.n_received, "bytes said and heard: {talk:?} {peer:?}");
+    }
+}
+
+/// Turns one bit over that a checksum covers.
+fn damage(frame: &mut [u8], place: u16) {
+    let covered = frame.len() - 14;
+    frame[14 + usize::from(place >> 3) % covered] ^= 1 << (place & 7);
+}
