@@ -87,7 +87,9 @@ impl Connection {
         self.control_congestion(cx, seg, &news, in_flight, losses.bytes);
         if self.in_flight() == 0 && news.n > 0 {
             self.timers.retransmit = Tick::NEVER;
-        } else if news.n > 0 || news.delivered > 0 || losses.look_again.is_some() {
+        } else if news.n > 0 || (self.sack && news.delivered > 0) || losses.look_again.is_some() {
+            // A duplicate alone restarts nothing: a peer that repeats itself, as it does in answer to
+            // keepalive probes, would hold the timeout off for ever (RFC 6298 section 5.3).
             self.arm_retransmit(cx, losses.look_again);
         }
     }

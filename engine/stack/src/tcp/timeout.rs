@@ -66,11 +66,17 @@ impl Connection {
         }
     }
 
-    /// Keepalive (RFC 9293 section 3.8.4): probes only when idle, and only a row of unanswered
-    /// ones ends the connection.
+    /// Keepalive (RFC 9293 section 3.8.4): probes only when idle with nothing outstanding, and only a
+    /// row of unanswered ones ends the connection.
     fn on_keepalive(&mut self, cx: &mut Context<'_>, now: Tick) {
         let idle_ms = i64::from(now.until(self.active_at));
         let due_ms = cx.config.keepalive.as_millis() as i64;
+        if self.in_flight() > 0 {
+            // What is outstanding asks by itself (MUST-26); a peer that is gone ends it.
+            self.keepalive_probes = 0;
+            self.timers.life = Tick::after(cx.now, cx.config.keepalive);
+            return;
+        }
         if self.keepalive_probes == 0 && idle_ms < due_ms {
             let left = Duration::from_millis((due_ms - idle_ms) as u64);
             self.timers.life = Tick::after(cx.now, left);

@@ -324,3 +324,25 @@ fn data_that_find_the_next_hop_silent_are_sent_when_it_answers_again() {
     lab.advance(Duration::from_secs(10));
     assert_eq!(lab.expect().payload, b"xyz");
 }
+
+#[test]
+fn keepalive_does_not_probe_while_data_are_outstanding() {
+    let mut lab = Lab::with(StackConfig {
+        tcp: TcpConfig {
+            keepalive: Duration::from_secs(1),
+            keepalive_interval: Duration::from_secs(1),
+            ..config().tcp
+        },
+        ..config()
+    });
+    let (flow, id) = lab.open(9000);
+    assert_eq!(lab.stack.send(lab.now, id, b"abc"), 3);
+    for _ in 0..20 {
+        lab.advance(Duration::from_secs(1));
+        // Its duplicate tells nothing new, and holds no retransmission up.
+        lab.ack(&flow);
+    }
+    let sent: Vec<_> = lab.sent.drain(..).collect();
+    assert!(sent.iter().all(|sent| sent.tcp.seq == flow.ack && sent.payload == b"abc"), "{sent:?}");
+    assert!(sent.len() >= 6, "sent again at 0.2, 0.6, 1.4, 3, 6.2 and 12.6 s: {}", sent.len());
+}
