@@ -137,6 +137,7 @@ counters! {
     TimeWaitRecycled "time_wait_recycled" Count "connections" "TIME-WAIT records given up early: a newer SYN took the tuple, or the table was full.";
 
     ArpRequests "arp_requests" Count "packets" "ARP requests sent.";
+    NeighborDoubted "neighbor_doubted" Count "events" "Next hops asked for again because tcp.retries_r1 retransmissions got no answer.";
     NeighborFailed "neighbor_failed" Warn "events" "Next hops that never answered ARP.";
     NeighborFull "neighbor_full" Warn "events" "Neighbours not kept because interface.neighbors_max are known.";
     BufferChunks "buffer_chunks" Gauge "chunks" "Buffer chunks in use by all connections.";

@@ -76,8 +76,12 @@ pub struct Tcp {
     pub rto_min: Span,
     /// Upper bound of the retransmission timeout, RFC 6298 (2.5).
     pub rto_max: Span,
-    /// Retransmissions of a SYN before the open fails.
+    /// Retransmissions of a SYN or SYN-ACK before the open fails. RFC 9293 MUST-23 wants three minutes
+    /// at least; with the default bounds of the timeout 7 are 183 s.
     pub syn_retries_max: u32,
+    /// Retransmissions of one segment after which the MAC address of the next hop is asked for again:
+    /// R1 of RFC 9293 section 3.8.3, 3 at least.
+    pub retries_r1: u32,
     /// Retransmissions of one segment before the connection fails: R2 of RFC 9293 section 3.8.3.
     pub retries_max: u32,
     /// How long an acknowledgement may wait; at most 500 ms, RFC 9293 section 3.8.6.3. 0: never.
@@ -94,7 +98,9 @@ pub struct Tcp {
     pub keepalive_interval: Span,
     /// Unanswered keepalive probes before the connection fails.
     pub keepalive_probes_max: u32,
-    /// How long data may stay unacknowledged before the connection fails (RFC 5482); 0: off.
+    /// How long a peer may acknowledge nothing of what it was sent before the connection fails, be
+    /// `retries_max` reached or not: the user timeout of RFC 9293 section 3.9.1 and RFC 5482; 0: off. A
+    /// closed window that the peer confirms may stay closed (MUST-37).
     pub user_timeout: Span,
     /// RST segments in answer to unknown segments, per second and worker; a flood gets no flood back.
     pub resets_per_second_max: Count,
@@ -131,7 +137,8 @@ impl Default for Tcp {
             reassembly_segments_max: 64,
             rto_min: Span::from_millis(200),
             rto_max: Span::from_secs(60),
-            syn_retries_max: 6,
+            syn_retries_max: 7,
+            retries_r1: 3,
             retries_max: 15,
             delayed_ack: Span::from_millis(40),
             time_wait: Span::from_secs(60),
@@ -177,6 +184,7 @@ impl Tcp {
         for (place, n, min, max) in [
             ("tcp.reassembly_segments_max", self.reassembly_segments_max, 1, 4_096),
             ("tcp.syn_retries_max", self.syn_retries_max, 0, 32),
+            ("tcp.retries_r1", self.retries_r1, 3, 64),
             ("tcp.retries_max", self.retries_max, 1, 64),
             ("tcp.keepalive_probes_max", self.keepalive_probes_max, 1, 64),
             ("tcp.initial_window_segments", self.initial_window_segments, 1, 100),

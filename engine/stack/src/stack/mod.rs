@@ -272,6 +272,10 @@ impl Stack {
             if self.records[slot].conn.poll_timeout().is_due(tick) {
                 let (record, mut cx) = self.split(slot, now);
                 record.conn.on_timeout(&mut cx);
+                if record.conn.take_doubt() {
+                    let hop = self.next_hop(*self.records[slot].tuple.remote().ip());
+                    self.neighbors.doubt(now, hop, &mut self.stats);
+                }
             }
             self.after(slot);
         }

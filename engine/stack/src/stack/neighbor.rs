@@ -21,6 +21,9 @@ const TRIES_MAX: u8 = 3;
 /// How long an answer is used before it is asked for again.
 const LIFETIME: Duration = Duration::from_secs(60);
 
+/// What is left of an answer's lifetime while it is too young to be doubted: the first five seconds.
+const TRUSTED_LEFT: Duration = Duration::from_secs(55);
+
 /// How long an unreachable next hop fails at once, before it is asked for again.
 const NEGATIVE: Duration = Duration::from_secs(3);
 
@@ -111,6 +114,17 @@ impl Neighbors {
             Some(mac) => Hop::Mac(mac),
             None if entry.tries > TRIES_MAX => Hop::Unreachable,
             None => Hop::Wait,
+        }
+    }
+
+    /// Segments by way of `target` get no answer (RFC 9293 section 3.8.3): it is asked for again before
+    /// the next one leaves, unless it answered just now. What is known of it is used until then.
+    pub(super) fn doubt(&mut self, now: Instant, target: Ipv4Addr, stats: &mut Counters) {
+        let Some(entry) = self.entries.get_mut(&target) else { return };
+        let is_recent = now + TRUSTED_LEFT < entry.deadline;
+        if entry.mac.is_some() && entry.tries == 0 && now < entry.deadline && !is_recent {
+            entry.deadline = now;
+            stats.inc(Counter::NeighborDoubted);
         }
     }
 

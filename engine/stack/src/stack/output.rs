@@ -120,7 +120,7 @@ impl Stack {
         }
     }
 
-    fn next_hop(&self, remote: Ipv4Addr) -> Ipv4Addr {
+    pub(super) fn next_hop(&self, remote: Ipv4Addr) -> Ipv4Addr {
         let on_link = self.config.addresses.iter().any(|prefix| prefix.contains(remote));
         match self.config.gateway {
             Some(gateway) if !on_link => gateway,

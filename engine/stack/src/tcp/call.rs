@@ -141,6 +141,7 @@ impl Connection {
         if matches!(self.state, State::SynSent | State::SynReceived) {
             self.finish(cx, end);
         } else if has_to_send && !self.timers.retransmit.is_armed() {
+            self.snd.progress_at = Tick::at(cx.now);
             self.arm_retransmit(cx, None);
         }
     }

@@ -61,8 +61,13 @@ pub struct TcpConfig {
     pub rto_max: Duration,
     /// Retransmissions of a SYN or SYN-ACK before the open fails.
     pub syn_retries_max: u8,
+    /// Retransmissions of one segment after which the next hop is asked for again (R1).
+    pub retries_r1: u8,
     /// Retransmissions or unanswered probes before an established connection fails (R2).
     pub retries_max: u8,
+    /// How long data may stay unacknowledged before the connection fails (RFC 5482); zero: only R2
+    /// counts.
+    pub user_timeout: Duration,
     /// The longest an ACK is held back; below 500 ms (RFC 9293 section 3.8.6.3).
     pub delayed_ack: Duration,
     /// 2 MSL.
@@ -109,8 +114,10 @@ impl Default for TcpConfig {
             reassembly_segments_max: 256,
             rto_min: Duration::from_millis(200),
             rto_max: Duration::from_secs(60),
-            syn_retries_max: 6,
+            syn_retries_max: 7,
+            retries_r1: 3,
             retries_max: 15,
+            user_timeout: Duration::ZERO,
             delayed_ack: Duration::from_millis(40),
             time_wait: Duration::from_secs(60),
             fin_wait2: Duration::from_secs(60),

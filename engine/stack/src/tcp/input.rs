@@ -326,6 +326,7 @@ impl Connection {
             // An answered probe: a closed window may stay closed for ever (MUST-37), while an
             // application waits for it.
             self.snd.retries = 0;
+            self.snd.progress_at = Tick::at(cx.now);
         }
         if ack.ge(self.snd.una) {
             let plain = payload.is_empty() && !seg.flags.contains(Flags::FIN);

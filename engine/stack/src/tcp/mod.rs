@@ -147,6 +147,9 @@ pub struct Send {
     shift: u8,
     /// Consecutive retransmissions or unanswered probes.
     pub retries: u8,
+    /// When the peer last acknowledged something new or answered a probe, or what is unacknowledged
+    /// began to be: what the user timeout counts from.
+    progress_at: Tick,
     /// The SYN is not acknowledged: it takes the number `una`.
     syn: bool,
     fin: Fin,
@@ -272,6 +275,8 @@ pub struct Connection {
     events: Events,
     /// Keepalive probes that got no answer.
     keepalive_probes: u8,
+    /// Retransmissions have reached R1: whoever knows the way should ask for it again.
+    doubts_path: bool,
     /// The send half.
     pub snd: Send,
     /// The receive half.
@@ -307,6 +312,7 @@ impl Connection {
             end: None,
             events: Events::default(),
             keepalive_probes: 0,
+            doubts_path: false,
             snd: Send {
                 una: iss,
                 nxt: iss,
@@ -321,6 +327,7 @@ impl Connection {
                 mss: MSS_DEFAULT,
                 shift: 0,
                 retries: 0,
+                progress_at: Tick::at(cx.now),
                 syn: true,
                 fin: Fin::None,
                 board: Scoreboard::default(),
@@ -426,6 +433,12 @@ impl Connection {
     /// There is something for [`Connection::poll_event`] to tell.
     pub fn has_events(&self) -> bool {
         !self.events.is_empty()
+    }
+
+    /// Negative advice about the next hop, once when R1 retransmissions were in vain (RFC 9293 section
+    /// 3.8.3).
+    pub fn take_doubt(&mut self) -> bool {
+        std::mem::take(&mut self.doubts_path)
     }
 
     /// The earliest deadline.

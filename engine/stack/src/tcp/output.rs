@@ -155,6 +155,7 @@ impl Connection {
         if len == 0 || !self.is_worth_sending(cx, len, queued) {
             if self.in_flight() == 0 && !self.timers.retransmit.is_armed() {
                 // Only the peer's window can hold us back with nothing in flight: persist.
+                self.snd.progress_at = Tick::at(cx.now);
                 self.arm_retransmit(cx, None);
             }
             return None;
@@ -324,6 +325,9 @@ impl Connection {
         self.congestion.on_sent(len);
         self.active_at = Tick::at(cx.now);
         let first = self.in_flight() == 0;
+        if first {
+            self.snd.progress_at = Tick::at(cx.now);
+        }
         if first || !self.timers.retransmit.is_armed() || self.snd.alarm == Alarm::TailProbe {
             self.arm_retransmit(cx, None);
         }

@@ -115,7 +115,8 @@ impl Connection {
             None => (Alarm::Timeout, rto),
         };
         self.snd.alarm = alarm;
-        self.timers.retransmit = Tick::after(cx.now, wait);
+        let left = self.user_timeout_left(cx).unwrap_or(wait);
+        self.timers.retransmit = Tick::after(cx.now, wait.min(left));
     }
 
     /// RACK's reordering window has passed for some segment (RFC 8985 section 6.3).
@@ -173,6 +174,7 @@ impl Connection {
         self.snd.una = ack;
         self.snd.nxt = self.snd.nxt.max(ack);
         self.snd.retries = 0;
+        self.snd.progress_at = Tick::at(cx.now);
         self.snd.raise_ack_floor();
         if self.snd.blocked && self.send_room(cx.config) > 0 {
             self.snd.blocked = false;

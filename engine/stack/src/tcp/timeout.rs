@@ -16,6 +16,10 @@ impl Connection {
         }
         if self.timers.retransmit.is_due(now) {
             self.timers.retransmit = Tick::NEVER;
+            if self.user_timeout_left(cx).is_some_and(Duration::is_zero) {
+                self.give_up(cx);
+                return;
+            }
             match std::mem::take(&mut self.snd.alarm) {
                 Alarm::Timeout => self.on_retransmit(cx),
                 Alarm::TailProbe => self.snd.probe_tail = true,
@@ -43,6 +47,7 @@ impl Connection {
             return;
         }
         self.snd.retries += 1;
+        self.doubts_path |= self.snd.retries == cx.config.retries_r1;
         self.rtt.on_timeout();
         if handshake {
             self.resend_syn(cx);
@@ -83,12 +88,31 @@ impl Connection {
             return;
         }
         if self.keepalive_probes >= cx.config.keepalive_probes_max {
-            self.finish(cx, End::TimedOut);
-            self.reset = true;
+            self.give_up(cx);
             return;
         }
         self.keepalive_probes += 1;
         self.snd.probe = true;
         self.timers.life = Tick::after(cx.now, cx.config.keepalive_interval);
+    }
+
+    /// What is left of the user timeout (RFC 9293 section 3.8.3, RFC 5482) while something is
+    /// unacknowledged or a window is probed; `None` when it is off. A closed window may stay closed as
+    /// long as the peer answers the probes (MUST-37). Nobody waits for a connection that a peer opens
+    /// before it is open, so that one has only its retries.
+    pub(super) fn user_timeout_left(&self, cx: &Context<'_>) -> Option<Duration> {
+        let limit = cx.config.user_timeout;
+        if limit.is_zero() || self.state == State::SynReceived {
+            return None;
+        }
+        let passed_ms = Tick::at(cx.now).until(self.snd.progress_at).max(0).unsigned_abs();
+        let left_ms = limit.as_millis().saturating_sub(u64::from(passed_ms));
+        Some(Duration::from_millis(left_ms))
+    }
+
+    /// The peer is taken for dead; if it is not, it should know.
+    fn give_up(&mut self, cx: &mut Context<'_>) {
+        self.reset = self.state.is_synchronized();
+        self.finish(cx, End::TimedOut);
     }
 }

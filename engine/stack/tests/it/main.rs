@@ -3,6 +3,7 @@
 
 mod close;
 mod cookies;
+mod giving_up;
 mod handshake;
 mod inject;
 mod pair;

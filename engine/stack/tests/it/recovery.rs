@@ -453,7 +453,7 @@ fn a_window_comes_with_what_acknowledges_more_even_out_of_order() {
 
 #[test]
 fn a_forged_timestamp_does_not_silence_the_peer() {
-    let mut lab = self::lab(TcpConfig { timestamps: true, ..config().tcp });
+    let mut lab = lab(TcpConfig { timestamps: true, ..config().tcp });
     let stamps = barewire_stack::wire::tcp::Timestamps { value: 5, echo: 0 };
     let options = Options { timestamps: Some(stamps), ..sack_permitted() };
     let (mut flow, _) = lab.open_with(1, options);
