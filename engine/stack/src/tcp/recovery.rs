@@ -191,7 +191,9 @@ impl Connection {
         if let Some((left, right)) = list.next() {
             let second = list.next();
             let within = |(l, r): (u32, u32)| Seq(left).ge(Seq(l)) && Seq(right).le(Seq(r));
-            if Seq(right).le(Seq(seg.ack)) || second.is_some_and(within) {
+            // No older than an honest acknowledgement can be.
+            let sane = Seq(left).lt(Seq(right)) && Seq(left).ge(self.snd.ack_floor);
+            if sane && (Seq(right).le(Seq(seg.ack)) || second.is_some_and(within)) {
                 cx.stats.inc(Counter::TcpDsackIn);
                 news.dsack_end = Some(Seq(right));
                 self.rack.on_dsack(una, nxt);
