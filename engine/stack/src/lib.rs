@@ -1,24 +1,53 @@
 //! A TCP/IP stack for one worker, sans I/O: deterministic, without clock, thread, lock, system call,
 //! random source or unsafe code. Frames, the time and the calls of applications come in as
 //! arguments; frames, events and deadlines are taken out. The same code runs in the engine's
-//! workers, in tests that play the peer, and wherever else two stacks are joined by a wire.
+//! workers, in the simulator, and in tests that play the peer. `COMPLIANCE.md` beside this crate
+//! holds it against the RFCs, requirement by requirement.
 //!
-//! How a segment travels: [`Stack::on_frame`](stack::Stack::on_frame) parses it ([`wire`]), finds
-//! its connection by the keyed table ([`flow`]) and hands header and payload to
-//! [`Connection::on_segment`](tcp::Connection::on_segment), which follows RFC 9293 section 3.10.7
-//! step by step. What that leads to is noted in the connection: bytes for the application come out
-//! of [`Stack::poll_event`](stack::Stack::poll_event), segments owed to the peer out of
-//! [`Stack::poll_transmit`](stack::Stack::poll_transmit), deadlines out of a timing wheel.
+//! # How a segment travels
 //!
-//! - [`time`]: points and spans of time
-//! - [`stats`]: the list of all counters and drop reasons
+//! **In.** [`Stack::on_frame`](stack::Stack::on_frame) is given the bytes of a frame. `demux` takes it
+//! apart with the checked views of [`wire`]: Ethernet, IPv4, TCP with its checksum and options; what
+//! is not for us or not sound ends here under a counter of its own ([`stats`]). The four-tuple leads
+//! through the keyed table of [`flow`] to a record; without one the segment is a listener's (a SYN
+//! opens a record, or beyond the backlog gets a SYN cookie and no record), another worker's, or is
+//! answered with RST in the very frame it came in.
+//!
+//! **Through.** [`Connection::on_segment`](tcp::Connection::on_segment) follows RFC 9293 section
+//! 3.10.7.4 in its order, one function a step: timestamp (PAWS), sequence number, RST, SYN,
+//! acknowledgement, URG, text, FIN. Each step ends the matter with a verdict or lets the next go on.
+//! Its acknowledgement goes through `recovery`: bytes leave the send queue and segments the
+//! [`scoreboard`](tcp::scoreboard); SACK blocks mark what has arrived; [`rack`](tcp::rack) tells by
+//! the time of sending what is lost; [`congestion`](tcp::congestion) grows or reduces the window; the
+//! timer is set to what must happen next: a tail loss probe, the end of a reordering window, or a
+//! timeout. Its text goes to the receive queue, or waits in reassembly for what is missing. Nothing is
+//! sent on the way: what the peer is owed is noted in the connection.
+//!
+//! **Up.** What the application should know waits in a queue of events
+//! ([`Stack::poll_event`](stack::Stack::poll_event)): opened, readable, writable, urgent, finished,
+//! ended. It answers with calls: send, receive, shut down, close, abort.
+//!
+//! **Out.** [`Stack::poll_transmit`](stack::Stack::poll_transmit) asks the connections that may owe
+//! something, in turns. Each is asked in one order: a reset, the handshake, an ACK that tells of
+//! holes, what was lost, a probe for the tail, new data as far as both windows, Nagle and SWS
+//! avoidance allow, a FIN, a window or keepalive probe, a bare ACK. The header becomes bytes in the
+//! frame, the payload is copied from the send queue behind it, and the neighbour table says to which
+//! MAC address it goes.
+//!
+//! **Later.** Every deadline lies in one timing wheel ([`Stack::on_timeout`](stack::Stack::on_timeout)),
+//! one entry for each connection; a bounded number comes up in a turn.
+//!
+//! # Modules
+//!
+//! - [`time`]: points and spans of time; [`stats`]: the list of all counters and drop reasons
 //! - [`wire`]: bytes to values and back
 //! - [`tcp`]: one connection
-//! - [`flow`]: which connection a segment is for
+//! - [`flow`]: which connection a segment is for, and which worker the NIC gives it to
 //! - [`stack`]: all of it together
 //! - [`device`]: the seam to whatever moves frames, and the in-process wire
-//! - [`script`]: readable scripts of a peer, for the tests of several crates
-//! - [`dice`], [`impair`]: seeded draws, and the faults of a path made of them
+//! - [`dice`], [`impair`]: the faults of a path, drawn from a seed
+//! - [`sim`]: hosts, links and faults on a virtual clock, and an oracle that watches
+//! - [`script`]: readable conformance scripts and how they are played
 
 #![forbid(unsafe_code)]
 
