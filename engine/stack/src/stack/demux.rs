@@ -235,6 +235,9 @@ impl Stack {
         let local = SocketAddrV4::new(dst, seg.dst_port);
         let tuple = FourTuple::new(local, SocketAddrV4::new(src, seg.src_port));
         let verdict = match self.find(&tuple) {
+            Some(slot) if miss == Miss::HandOff && self.acks_another_syn(slot, &seg) => {
+                return Fate::Use(Counter::UseHandoff);
+            }
             Some(slot) if !self.is_fresh_syn(slot, &seg, local) => {
                 let (record, mut cx) = self.split(slot, now);
                 let verdict = record.conn.on_segment(&mut cx, &seg, place.ip.ecn, payload);
@@ -262,6 +265,17 @@ impl Stack {
             Verdict::Drop(counter) => Fate::Drop(counter),
             Verdict::Refuse(counter) => self.refuse(now, place, frame, &seg, len, counter),
         }
+    }
+
+    /// Acknowledges a SYN that this half-open connection did not send. Its flow may have changed its
+    /// queue between the peer's SYN and the repetition of it: then two workers have answered, and the
+    /// peer goes on with the other one.
+    fn acks_another_syn(&self, slot: u32, seg: &Tcp) -> bool {
+        let conn = &self.records[slot].conn;
+        let ack = Seq(seg.ack);
+        conn.state() == State::SynReceived
+            && seg.flags.contains(Flags::ACK)
+            && (ack.le(conn.snd.una) || ack.gt(conn.snd.max))
     }
 
     /// The SYN of a new connection whose four-tuple still rests in TIME-WAIT: its number lies

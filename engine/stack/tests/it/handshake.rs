@@ -366,6 +366,34 @@ fn a_worker_hands_on_what_may_belong_to_a_connection_elsewhere() {
     lab.audit();
 }
 
+/// The flow changed its queue between a SYN and its retransmission: two workers have answered, and the
+/// peer took the other's answer.
+#[test]
+fn a_half_open_connection_hands_on_what_acknowledges_the_syn_of_another_worker() {
+    let mut lab = Lab::new();
+    let (flow, syn_ack) = lab.syn(40_000, Options::default());
+    let iss = syn_ack.tcp.seq;
+    let segment = |ack: u32, flags, payload: &[u8]| {
+        let (src_port, dst_port) = (40_000, PORT);
+        let tcp = Tcp { src_port, dst_port, seq: flow.seq, ack, flags, ..Tcp::default() };
+        frame_of(PEER_IP, STACK_IP, &tcp, payload)
+    };
+    for elsewhere in [iss, iss.wrapping_add(2), iss.wrapping_sub(250_000)] {
+        for (flags, payload) in [(ACK, &b""[..]), (ACK, b"data"), (FIN | ACK, b"")] {
+            let mut frame = segment(elsewhere, flags, payload);
+            let asked = lab.stack.on_frame(lab.now, &mut frame, Miss::HandOff);
+            assert_eq!(asked, Disposition::HandOff, "{elsewhere} {flags:?}");
+        }
+    }
+    let mut frame = segment(iss, ACK, b"");
+    let last = lab.stack.on_frame(lab.now, &mut frame, Miss::Last);
+    assert!(matches!(last, Disposition::Reply(_)), "nobody else knows it: a reset");
+    let mut frame = segment(iss.wrapping_add(1), ACK, b"");
+    let ours = lab.stack.on_frame(lab.now, &mut frame, Miss::HandOff);
+    assert_eq!((ours, lab.stat(Counter::ConnsEstablished)), (Disposition::Done, 1));
+    lab.audit();
+}
+
 #[test]
 fn two_addresses_listen_on_one_port() {
     let mut lab = Lab::new();
