@@ -108,6 +108,23 @@ fn a_server_sends_no_segment_that_is_invalid() {
 }
 
 #[test]
+fn what_is_sent_again_or_comes_late_is_not_invalid() {
+    let lab = Lab::new(&[(End::Client, &format!("{KERNEL}/24"))]);
+    let engine = Engine::server(&lab);
+    let judge = Judge::start(&lab, End::Client);
+    let faults = "--loss 2% --duplicate 1% --reorder 2% --delay 2ms --jitter 500us --seed 7";
+    engine.command(&format!("impair --direction both {faults}")).expect_status(0);
+    let curl = "curl -sS --fail --max-time 60 -o /dev/null";
+    lab.run(End::Client, &format!("{curl} http://{SERVER}/bytes/2000000")).expect_status(0);
+    let line = format!("{curl} --parallel --parallel-max 50 http://{SERVER}/bytes/[20000-20099]");
+    lab.run(End::Client, &line).expect_status(0);
+    engine.await_stat("conns_open", 0);
+    assert!(engine.stats()["tcp_retransmitted"] > 0, "segments were sent again");
+    judge.expect_content(3_000);
+    engine.stop();
+}
+
+#[test]
 fn a_client_sends_no_segment_that_is_invalid() {
     let lab = Lab::new(&[(End::Server, &format!("{KERNEL}/24"))]);
     let echo = Echo::start(&lab, End::Server, &format!("{KERNEL}:7000"), 16);
