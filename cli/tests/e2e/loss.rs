@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::engine::{CLIENT, Engine, KERNEL, SERVER, load};
 use crate::kernel::{Echo, connect, nstat, pattern};
-use crate::lab::{End, Lab};
+use crate::lab::{End, Lab, within_a_second};
 use crate::server_role::body;
 
 /// Faults without damage, which needs an engine that verifies.
@@ -40,12 +40,15 @@ fn finish(engine: Engine<'_>) {
     engine.stop();
 }
 
-/// These counters rose: what the test is about did happen.
+/// These counters rose, or do when the engine's page is written the next time: what the test is about
+/// did happen.
 #[track_caller]
 fn expect_raised(engine: &Engine<'_>, names: &[&str]) {
+    within_a_second(&format!("all of {names:?} rise"), || {
+        let stats = engine.stats();
+        names.iter().all(|&name| stats[name] > 0)
+    });
     let stats = engine.stats();
-    let idle: Vec<_> = names.iter().filter(|&&name| stats[name] == 0).collect();
-    assert!(idle.is_empty(), "still 0: {idle:?}");
     assert_eq!((stats["impair_tx_full"], stats["impair_rx_full"]), (0, 0), "frames were too few");
 }
 
@@ -109,9 +112,12 @@ fn both_get_every_byte_through_loss_and_damage_in_both_directions() {
     expect_echo(&lab, 1 << 20, 2);
     // Damage in a header of IP is no segment any more.
     expect_raised(&engine, &["impair_tx_corrupted", "impair_rx_corrupted", "drop_tcp_checksum"]);
-    let kernel = nstat(&lab, End::Client);
-    let (damaged, found) = (engine.stats()["impair_tx_corrupted"], kernel["TcpInCsumErrors"]);
-    assert!((1..=damaged).contains(&found), "{damaged} damaged, {found} found");
+    let found = nstat(&lab, End::Client)["TcpInCsumErrors"];
+    assert!(found > 0, "the kernel found damage");
+    // The engine's page is a moment behind.
+    within_a_second("no more was found than was done", || {
+        found <= engine.stats()["impair_tx_corrupted"]
+    });
     finish(engine);
 }
 
@@ -162,13 +168,14 @@ fn a_client_gets_every_answer_and_its_report_says_how() {
 fn a_line_is_as_fast_as_it_is_told() {
     let lab = lab();
     let engine = server(&lab);
-    // 20 full frames wait at most: less than the window, so that the line's end is felt.
-    impair(&engine, "--rate 100mbit --backlog 2ms --seed 7");
+    // 33 full frames wait at most: less than the window, so that the line's end is felt.
+    impair(&engine, "--rate 20mbit --backlog 20ms --seed 7");
     let curl = "curl -sS --fail --max-time 60 -o /dev/null -w %{speed_download}";
-    let ended = lab.run(End::Client, &format!("{curl} http://{SERVER}/bytes/8388608"));
+    let ended = lab.run(End::Client, &format!("{curl} http://{SERVER}/bytes/4194304"));
     let found: f64 = ended.expect_status(0).out.parse().expect("curl prints a speed");
-    // Headers take 4 % of 12.5 MB/s; below the half of it something waits that need not.
-    assert!((6.0e6..12.5e6).contains(&found), "{found} bytes per second");
+    // Headers take 4 % of 2.5 MB/s; below the half of it something waits that need not.
+    assert!((1.2e6..2.5e6).contains(&found), "{found} bytes per second");
+    expect_raised(&engine, &["impair_tx_overflow", "impair_tx_delayed"]);
     finish(engine);
 }
 
