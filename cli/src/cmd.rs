@@ -3,6 +3,7 @@
 mod abort;
 mod close;
 mod completions;
+mod config;
 mod connect;
 mod conns;
 mod drain;
@@ -32,6 +33,8 @@ pub(crate) enum Command {
     Load(Box<load::Load>),
     /// What the daemon is and does
     Status(status::Status),
+    /// What the daemon was made with: every setting, and its defaults
+    Config(config::Config),
     /// The counters
     Stats(stats::Stats),
     /// The connections
@@ -69,6 +72,7 @@ impl Command {
             Command::Serve(serve) => serve.run(control, out),
             Command::Load(load) => load.run(control, out),
             Command::Status(status) => status.run(control, out),
+            Command::Config(config) => config.run(control, out),
             Command::Stats(stats) => stats.run(control, out),
             Command::Conns(conns) => conns.run(control, out),
             Command::Connect(connect) => connect.run(control, out),

@@ -4,7 +4,7 @@
 use std::os::fd::AsRawFd;
 
 use crate::fake::{self, Daemon, barewire};
-use barewire_api::config::Ownership;
+use barewire_api::config::{Config, Ownership};
 use barewire_api::control::{
     CONNS_MAX, ConnId, ConnPage, ConnRow, ConnState, ErrorCode, Frames, Payload, Request, Response,
     Role, Status, WorkerStatus, XdpMode,
@@ -12,6 +12,7 @@ use barewire_api::control::{
 use barewire_api::failure::Failure;
 use barewire_api::impair::Impairments;
 use barewire_api::page::{CounterDef, CounterKind, Layout, MAGIC};
+use barewire_api::unit::Span;
 
 const ID: ConnId = ConnId { worker: 0, slot: 12, generation: 1 };
 
@@ -176,7 +177,7 @@ fn check_prints_the_whole_configuration() {
     {
         assert!(ended.out.contains(part), "expected `{part}` in\n{}", ended.out);
     }
-    let config = barewire_api::Config::parse(&ended.out).expect("prints a configuration");
+    let config = Config::parse(&ended.out).expect("prints a configuration");
     assert_eq!(config.check(), Ok(()));
 }
 
@@ -224,13 +225,32 @@ fn row(slot: u64) -> ConnRow {
         rttvar_us: 4,
         rto_us: 200_000,
         mss: 1_460,
+        path_mtu: None,
         retransmits: 0,
         send_bytes: 0,
         recv_bytes: 0,
         timestamps: true,
         sack: true,
         window_scale: true,
+        ecn: false,
+        congestion: "cubic".into(),
+        phase: "open".into(),
+        pipe_bytes: 0,
     }
+}
+
+#[test]
+fn the_configuration_is_printed_as_a_file_that_reads_back() {
+    let mut config = Config::default();
+    config.tcp.user_timeout = Span::from_secs(30);
+    let told = config.clone();
+    let daemon = Daemon::new(move |_| Response::Config(Box::new(told.clone())));
+    let ended = barewire(&["--control", daemon.path(), "config"]);
+    assert_eq!((Config::parse(&ended.out), ended.status), (Ok(config.clone()), 0), "{}", ended.err);
+    assert!(ended.out.contains("syn_cookies = \"auto\""), "{}", ended.out);
+    let ended = barewire(&["--control", daemon.path(), "config", "--json"]);
+    let printed: Config = serde_json::from_str(&ended.out).expect("prints a configuration");
+    assert_eq!((printed, daemon.last_request()), (config, Request::Config));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use conn::{ConnFilter, ConnId, ConnPage, ConnRow, ConnState, Role};
 pub use status::{Frames, Status, WorkerStatus, XdpMode};
 
-use crate::config::{Listen, ListenAddr, LoadPlan};
+use crate::config::{Config, Listen, ListenAddr, LoadPlan};
 use crate::failure::Failure;
 use crate::impair::{Direction, Impairment, Impairments};
 use crate::report::{LoadPhase, LoadReport};
@@ -51,6 +51,8 @@ pub enum Request {
     },
     /// Answered by [`Response::Status`].
     Status,
+    /// What the daemon was made with. Answered by [`Response::Config`].
+    Config,
     /// A page of the connection tables. Answered by [`Response::Conns`].
     Conns {
         /// Where the last page ended; absent for the first.
@@ -163,6 +165,8 @@ pub enum Response {
     },
     /// The state of the daemon.
     Status(Box<Status>),
+    /// The configuration with all that it left open, and the listeners there are now.
+    Config(Box<Config>),
     /// A page of connections.
     Conns(ConnPage),
     /// The connection is established.

@@ -34,12 +34,17 @@ fn row() -> ConnRow {
         rttvar_us: u64::MAX,
         rto_us: u64::MAX,
         mss: u16::MAX,
+        path_mtu: Some(u16::MAX),
         retransmits: u64::MAX,
         send_bytes: u64::MAX,
         recv_bytes: u64::MAX,
         timestamps: false,
         sack: false,
         window_scale: false,
+        ecn: false,
+        congestion: "newreno".into(),
+        phase: "recovery".into(),
+        pipe_bytes: u64::MAX,
     }
 }
 
@@ -117,6 +122,7 @@ fn requests_survive_the_socket() {
     for request in [
         Request::Hello { protocol: 1 },
         Request::Status,
+        Request::Config,
         Request::Conns { cursor: Some(9), limit: 256, filter: ConnFilter::default() },
         Request::Connect {
             remote: "192.0.2.7:4000".parse().expect("an address"),
@@ -158,6 +164,7 @@ fn responses_survive_the_socket() {
     for response in [
         Response::Hello { protocol: 1, version: "0.1.0".into(), pid: 7, page_fd: 9 },
         Response::Status(Box::new(status())),
+        Response::Config(Box::default()),
         Response::Conns(ConnPage { rows: vec![row()], next: Some(4) }),
         Response::Connected { id, local: "10.99.0.2:33333".parse().expect("an address") },
         Response::Failed { reason: Failure::NoNeighbor },

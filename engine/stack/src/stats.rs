@@ -115,6 +115,7 @@ counters! {
     TcpChallengeLimited "tcp_challenge_limited" Count "segments" "Challenge ACKs withheld by the limit of one per 500 ms and connection.";
     TcpOptionsMalformed "tcp_options_malformed" Warn "segments" "Segments whose options have an illegal length; the rest of the options was ignored.";
     TcpChecksumPartial "tcp_checksum_partial" Count "segments" "Segments accepted with only the pseudo-header checksum, as a veth peer with transmit offload sends them.";
+    PathMtuReduced "path_mtu_reduced" Count "events" "Times a connection went on with smaller segments because a router said that they do not fit (RFC 1191).";
     SynCookiesSent "syn_cookies_sent" Warn "segments" "SYNs answered with a cookie and no record: tcp.syn_backlog_max connections are half-open, or tcp.syn_cookies is always.";
     SynCookiesAccepted "syn_cookies_accepted" Count "connections" "Connections that a returning SYN cookie opened.";
     SynCookiesFailed "syn_cookies_failed" Warn "segments" "ACKs to a listener without a connection and without a valid cookie, while cookies were in use; answered with RST.";

@@ -102,6 +102,13 @@ pub struct Tcp {
     /// `retries_max` reached or not: the user timeout of RFC 9293 section 3.9.1 and RFC 5482; 0: off. A
     /// closed window that the peer confirms may stay closed (MUST-37).
     pub user_timeout: Span,
+    /// Path MTU discovery, RFC 1191: the smallest packet that a router's "fragmentation needed" can
+    /// make a connection send. The default is what other stacks take; attackers ask for less (RFC
+    /// 5927). With shared ownership ICMP goes to the kernel, and the engine hears of nothing: set mss.
+    pub pmtu_min: u16,
+    /// How long a router's word holds before the full size is tried again, RFC 1191 section 6.3; 0: as
+    /// long as the connection.
+    pub pmtu_raise: Span,
     /// RST segments in answer to unknown segments, per second and worker; a flood gets no flood back.
     pub resets_per_second_max: Count,
     /// Nagle's algorithm, RFC 9293 section 3.7.4.
@@ -148,6 +155,8 @@ impl Default for Tcp {
             keepalive_interval: Span::from_secs(75),
             keepalive_probes_max: 9,
             user_timeout: Span::ZERO,
+            pmtu_min: 552,
+            pmtu_raise: Span::from_secs(600),
             resets_per_second_max: Count(10_000),
             nagle: true,
             timestamps: true,
@@ -186,6 +195,8 @@ impl Tcp {
             ("tcp.syn_retries_max", self.syn_retries_max, 0, 32),
             ("tcp.retries_r1", self.retries_r1, 3, 64),
             ("tcp.retries_max", self.retries_max, 1, 64),
+            // 88 bytes of data, 40 of headers and 12 of timestamps.
+            ("tcp.pmtu_min", u32::from(self.pmtu_min), 140, 9_216),
             ("tcp.keepalive_probes_max", self.keepalive_probes_max, 1, 64),
             ("tcp.initial_window_segments", self.initial_window_segments, 1, 100),
             ("tcp.ttl", u32::from(self.ttl), 1, 255),
@@ -215,6 +226,7 @@ impl Tcp {
             ("tcp.keepalive", self.keepalive, off, day),
             ("tcp.keepalive_interval", self.keepalive_interval, s, day),
             ("tcp.user_timeout", self.user_timeout, off, day),
+            ("tcp.pmtu_raise", self.pmtu_raise, off, day),
         ] {
             if !(min..=max).contains(&span) {
                 return Err(ConfigError::new(

@@ -124,6 +124,10 @@ pub struct ConnRow {
     pub rto_us: u64,
     /// Maximum segment size to the peer.
     pub mss: u16,
+    /// The largest packet that the path takes in bytes; absent unless a router said that the full size
+    /// is too much.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_mtu: Option<u16>,
     /// Retransmissions since the peer last acknowledged anything new.
     pub retransmits: u64,
     /// Bytes waiting to be sent or acknowledged.
@@ -136,6 +140,14 @@ pub struct ConnRow {
     pub sack: bool,
     /// Window scaling is in use.
     pub window_scale: bool,
+    /// Explicit congestion notification is in use.
+    pub ecn: bool,
+    /// Congestion control: cubic or newreno.
+    pub congestion: String,
+    /// What the sender does about loss: open, reduced, recovery or loss.
+    pub phase: String,
+    /// Bytes that are taken to be in the network.
+    pub pipe_bytes: u64,
 }
 
 /// Which connections; absent conditions hold for all.

@@ -107,11 +107,16 @@ fn to_row(worker: u16, state: ConnState, conn: &ConnInfo, app: String) -> ConnRo
         rttvar_us: u64::from(conn.rttvar_us),
         rto_us: conn.rto_us,
         mss: conn.mss,
+        path_mtu: conn.path_mtu,
         retransmits: u64::from(conn.retries),
         send_bytes: u64::from(send_bytes),
         recv_bytes: u64::from(recv_bytes),
         timestamps: conn.timestamps,
         sack: conn.sack,
         window_scale: conn.window_scale,
+        ecn: conn.ecn,
+        congestion: conn.congestion.to_owned(),
+        phase: conn.phase.to_owned(),
+        pipe_bytes: u64::from(conn.pipe),
     }
 }

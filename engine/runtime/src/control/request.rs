@@ -94,6 +94,7 @@ impl Server {
                 let status = status::of(self, now)?;
                 Ok(Response::Status(Box::new(status)).into())
             }
+            Request::Config => Ok(Response::Config(Box::new(self.own.site.config.clone())).into()),
             Request::Conns { cursor, limit, filter } => {
                 let page = conns::page(&self.own.crew, &self.own.apps, cursor, limit, filter)?;
                 Ok(Response::Conns(page).into())

@@ -18,7 +18,8 @@ use std::net::{IpAddr, Ipv4Addr};
 /// What the survey found.
 #[derive(Clone, Debug)]
 pub struct Site {
-    /// The configuration, with the kernel's addresses where it named none.
+    /// The configuration, and what this machine makes of what it leaves open: the kernel's addresses,
+    /// the number of queues, the MSS.
     pub config: Config,
     /// The interface.
     pub interface: Interface,
@@ -43,6 +44,10 @@ impl Site {
         settle_addresses(&mut config, interface.ifindex)?;
         // With the addresses known, the load plan can be held against them.
         config.check()?;
+        // MTU less the IP and TCP headers without options (RFC 9293 section 3.7.1).
+        let mss_max = u16::try_from(interface.mtu).unwrap_or(u16::MAX).saturating_sub(40);
+        config.tcp.mss = Some(config.tcp.mss.unwrap_or(mss_max).min(mss_max));
+        config.interface.queues = Some(n_queues);
         let site = Site {
             n_queues,
             cpus,

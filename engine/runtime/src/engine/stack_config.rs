@@ -58,10 +58,8 @@ fn tcp_config(site: &Site) -> TcpConfig {
     let span = |span: Span| Duration::from_nanos(span.as_nanos());
     let bytes = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
     let tries = |n: u32| u8::try_from(n).unwrap_or(u8::MAX);
-    // MTU less the IP and TCP headers without options (RFC 9293 section 3.7.1).
-    let mss_max = u16::try_from(site.interface.mtu).unwrap_or(u16::MAX).saturating_sub(40);
     TcpConfig {
-        mss: tcp.mss.unwrap_or(mss_max).min(mss_max),
+        mss: tcp.mss.expect("a site knows its MSS"),
         window_bytes_max: bytes(tcp.window_bytes_max.0),
         send_bytes_max: bytes(tcp.send_bytes_max.0),
         reassembly_segments_max: u16::try_from(tcp.reassembly_segments_max).unwrap_or(u16::MAX),
@@ -71,6 +69,8 @@ fn tcp_config(site: &Site) -> TcpConfig {
         retries_r1: tries(tcp.retries_r1),
         retries_max: tries(tcp.retries_max),
         user_timeout: span(tcp.user_timeout),
+        pmtu_min: tcp.pmtu_min,
+        pmtu_raise: span(tcp.pmtu_raise),
         delayed_ack: span(tcp.delayed_ack),
         time_wait: span(tcp.time_wait),
         fin_wait2: span(tcp.fin_wait2),

@@ -378,6 +378,8 @@ fn draw_tcp(dice: &mut Dice, gentle: bool) -> TcpConfig {
         } else {
             pick(dice, &[SynCookies::Auto, SynCookies::Always, SynCookies::Off])
         },
+        pmtu_min: pick(dice, &[552, 140]),
+        pmtu_raise: Duration::from_secs(pick(dice, &[0, 10, 600])),
         retries_r1: between(dice, 3, 8) as u8,
         user_timeout: Duration::from_secs(if gentle { 0 } else { pick(dice, &[0, 0, 5, 120]) }),
     }

@@ -11,7 +11,7 @@ use crate::tcp::{End, Seq, Verdict};
 use crate::time::Instant;
 use crate::wire::arp::{Arp, ArpOperation};
 use crate::wire::ethernet::{self, Ethernet, Mac};
-use crate::wire::icmp::{self, Icmp};
+use crate::wire::icmp::{self, Icmp, Quote};
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::tcp::{self, Flags, Options, Tcp};
 use crate::wire::{WireError, arp};
@@ -173,30 +173,49 @@ impl Stack {
                 let len = message.len();
                 Fate::Reply(Counter::UseIcmp, self.echo_reply(place, frame, len))
             }
-            Ok(Icmp::Unreachable { code, quote: Some(quote), .. }) => {
-                let local = SocketAddrV4::new(quote.src, quote.src_port);
-                let remote = SocketAddrV4::new(quote.dst, quote.dst_port);
-                let Some(slot) = self.find(&FourTuple::new(local, remote)) else {
-                    return match miss {
-                        Miss::HandOff => Fate::Use(Counter::UseHandoff),
-                        Miss::Answer | Miss::Last => Fate::Drop(Counter::DropIcmp),
-                    };
-                };
-                // Protocol and port unreachable end an open; everything else is soft (RFC 5461),
-                // and only a quote of what we really sent counts (RFC 5927 section 4.1).
-                let snd = &self.records[slot].conn.snd;
-                let quotes_us = Seq(quote.seq).ge(snd.una) && Seq(quote.seq).le(snd.max);
-                let hard = matches!(code, 2 | 3);
-                if !quotes_us || !hard || self.records[slot].conn.state() != State::SynSent {
-                    return Fate::Drop(Counter::DropIcmp);
-                }
-                let (record, mut cx) = self.split(slot, now);
-                record.conn.on_unreachable(&mut cx, End::Unreachable);
-                self.after(slot);
-                Fate::Use(Counter::UseIcmp)
+            Ok(Icmp::Unreachable { code, mtu, quote: Some(quote) }) => {
+                self.on_unreachable(now, code, mtu, &quote, miss)
             }
             _ => Fate::Drop(Counter::DropIcmp),
         }
+    }
+
+    /// A segment did not reach its destination. Protocol and port unreachable end an open, and a
+    /// packet that is too big becomes smaller; everything else is soft (RFC 5461). Only a quote of what
+    /// we really sent counts (RFC 5927 section 4.1).
+    fn on_unreachable(
+        &mut self,
+        now: Instant,
+        code: u8,
+        mtu: u16,
+        quote: &Quote,
+        miss: Miss,
+    ) -> Fate {
+        let local = SocketAddrV4::new(quote.src, quote.src_port);
+        let remote = SocketAddrV4::new(quote.dst, quote.dst_port);
+        let Some(slot) = self.find(&FourTuple::new(local, remote)) else {
+            return match miss {
+                Miss::HandOff => Fate::Use(Counter::UseHandoff),
+                Miss::Answer | Miss::Last => Fate::Drop(Counter::DropIcmp),
+            };
+        };
+        let seq = Seq(quote.seq);
+        let (record, mut cx) = self.split(slot, now);
+        let conn = &mut record.conn;
+        let quotes_us = seq.ge(conn.snd.una) && seq.le(conn.snd.max);
+        let is_of_use = match code {
+            icmp::CODE_FRAGMENTATION_NEEDED => quotes_us && conn.on_too_big(&mut cx, seq, mtu),
+            2 | 3 if quotes_us && conn.state() == State::SynSent => {
+                conn.on_unreachable(&mut cx, End::Unreachable);
+                true
+            }
+            _ => false,
+        };
+        if !is_of_use {
+            return Fate::Drop(Counter::DropIcmp);
+        }
+        self.after(slot);
+        Fate::Use(Counter::UseIcmp)
     }
 
     /// The echo reply is the request with its addresses turned round; what the frame holds beyond

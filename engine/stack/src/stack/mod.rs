@@ -127,6 +127,8 @@ pub struct ConnInfo {
     pub rto_us: u64,
     /// Effective send MSS.
     pub mss: u16,
+    /// The largest packet that the path takes, where a router said that the full size is too much.
+    pub path_mtu: Option<u16>,
     /// Consecutive retransmissions.
     pub retries: u8,
     /// Timestamps are in use.
@@ -359,6 +361,7 @@ impl Stack {
             rttvar_us: conn.rtt.rttvar_us,
             rto_us: conn.rtt.rto(tcp.rto_min, tcp.rto_max).as_micros(),
             mss: conn.snd.mss,
+            path_mtu: conn.path_mtu(),
             retries: conn.snd.retries,
             timestamps: conn.has_timestamps(),
             sack: conn.has_sack(),

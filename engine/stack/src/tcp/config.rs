@@ -68,6 +68,10 @@ pub struct TcpConfig {
     /// How long data may stay unacknowledged before the connection fails (RFC 5482); zero: only R2
     /// counts.
     pub user_timeout: Duration,
+    /// The smallest packet that a router can make us send, in bytes: attackers ask for less (RFC 5927).
+    pub pmtu_min: u16,
+    /// How long a router's word on the path MTU holds (RFC 1191); zero: as long as the connection.
+    pub pmtu_raise: Duration,
     /// The longest an ACK is held back; below 500 ms (RFC 9293 section 3.8.6.3).
     pub delayed_ack: Duration,
     /// 2 MSL.
@@ -118,6 +122,8 @@ impl Default for TcpConfig {
             retries_r1: 3,
             retries_max: 15,
             user_timeout: Duration::ZERO,
+            pmtu_min: 552,
+            pmtu_raise: Duration::from_secs(600),
             delayed_ack: Duration::from_millis(40),
             time_wait: Duration::from_secs(60),
             fin_wait2: Duration::from_secs(60),

@@ -511,6 +511,7 @@ impl Connection {
         }
         let mss = options.mss.unwrap_or(MSS_DEFAULT).min(cx.config.mss).max(MSS_MIN);
         self.snd.mss = if self.stamps.on { mss - TIMESTAMPS_BYTES } else { mss };
+        self.path.mss_agreed = self.snd.mss;
     }
 
     fn take_peer_isn(&mut self, cx: &Context<'_>, syn: &Tcp) {

@@ -9,6 +9,7 @@
 //! - `timeout`: what happens when a deadline passes
 //! - `call`: what the application asks
 //! - `cookie`: what a SYN-ACK remembers in the listener's place
+//! - `pmtu`: how large a segment the path takes
 //! - `ecn`, `urgent`: explicit congestion notification, urgent data
 //! - `scoreboard`, `rack`, `congestion`, `cubic`, `prr`, `rtt`: what the sender knows of the path
 //! - `seq`, `state`, `timer`, `buffer`, `isn`, `config`: the nouns they share
@@ -23,6 +24,7 @@ mod ecn;
 mod input;
 pub mod isn;
 mod output;
+mod pmtu;
 pub mod prr;
 pub mod rack;
 mod recovery;
@@ -46,6 +48,7 @@ use crate::time::Instant;
 use crate::wire::tcp::Tcp;
 use buffer::{Pool, Queue, Reassembly};
 use congestion::Congestion;
+use pmtu::PathMtu;
 use rack::Rack;
 use recovery::{Alarm, TailProbe};
 use rtt::Rtt;
@@ -273,6 +276,7 @@ pub struct Connection {
     syn_retransmitted: bool,
     end: Option<End>,
     events: Events,
+    path: PathMtu,
     /// Keepalive probes that got no answer.
     keepalive_probes: u8,
     /// Retransmissions have reached R1: whoever knows the way should ask for it again.
@@ -311,6 +315,7 @@ impl Connection {
             syn_retransmitted: false,
             end: None,
             events: Events::default(),
+            path: PathMtu::default(),
             keepalive_probes: 0,
             doubts_path: false,
             snd: Send {

@@ -143,6 +143,7 @@ impl Connection {
         if nxt.ge(end) {
             return None;
         }
+        self.raise_path_mtu(cx);
         if self.in_flight() == 0 {
             let (mss, segments) = (u32::from(self.snd.mss), cx.config.initial_window_segments);
             self.congestion.on_idle(Tick::at(cx.now), mss, segments);

@@ -66,7 +66,7 @@ fn icmp_error(kind: u8, code: u8, local: (u16, u32), remote_port: u16) -> Vec<u8
 }
 
 /// A frame with an ICMP message from the peer, whose checksum is filled in.
-fn icmp_frame(mut message: Vec<u8>) -> Vec<u8> {
+pub(crate) fn icmp_frame(mut message: Vec<u8>) -> Vec<u8> {
     let sum = barewire_stack::wire::checksum::Sum::new().add_bytes(&message).finish();
     message[2..4].copy_from_slice(&sum.to_be_bytes());
     let mut frame = vec![0; 34];

@@ -8,6 +8,7 @@ mod handshake;
 mod inject;
 mod pair;
 mod peer;
+mod pmtu;
 mod receive;
 mod recovery;
 mod send;
