@@ -66,11 +66,17 @@ impl Oracle {
         has_cookies: bool,
     ) -> Result<usize, String> {
         let number = self.ends.len();
-        let before = *self.by_number.entry((tuple.to_bytes(), iss)).or_insert(number);
-        let is_ghost = before != number;
-        if is_ghost && !(has_cookies && self.ends[before].outcome.is_some()) {
-            return Err(format!("two connections of {tuple:?} have the initial number {iss}"));
+        let before = self.by_number.insert((tuple.to_bytes(), iss), number);
+        if let Some(before) = before {
+            if !(has_cookies && self.ends[before].outcome.is_some()) {
+                return Err(format!("two connections of {tuple:?} have the initial number {iss}"));
+            }
+            // The peer may not have noticed: then it is the new one that it talks to.
+            for end in self.ends.iter_mut().filter(|end| end.peer == Some(before)) {
+                end.peer = Some(number);
+            }
         }
+        let is_ghost = before.is_some();
         self.ends.push(Ledger {
             flow,
             tuple,
@@ -250,9 +256,16 @@ impl Oracle {
 
     /// Judges, once all is over, the ends of flows that nothing can have kept from completing:
     /// both ends got everything, and at most one of them did not hear of the other's last ACK.
-    pub(super) fn judge_complete(&self, is_benign: impl Fn(usize) -> bool) -> Result<(), String> {
+    pub(super) fn judge_complete(
+        &self,
+        is_benign: impl Fn(usize) -> bool,
+        is_reused: impl Fn(usize) -> bool,
+    ) -> Result<(), String> {
         for end in &self.ends {
-            if end.outcome == Some(End::Closed)
+            // A four-tuple that rests in TIME-WAIT opens anew only with a higher number.
+            let is_refused = end.irs.is_none() && is_reused(end.flow);
+            if is_refused
+                || end.outcome == Some(End::Closed)
                 || end.is_ghost
                 || self.tainted.contains(&end.flow)
                 || !is_benign(end.flow)
@@ -368,8 +381,8 @@ mod tests {
         let tuple = oracle.ends[one].tuple;
         oracle.note_forged(&tuple, 7);
         oracle.ended(one, End::Reset, 7).expect("an exact RST passes");
-        oracle.judge_complete(|_| true).expect("the other end closed and all arrived");
+        oracle.judge_complete(|_| true, |_| false).expect("the other end closed and all arrived");
         oracle.end(one).received = 1;
-        assert!(oracle.judge_complete(|_| true).is_err());
+        assert!(oracle.judge_complete(|_| true, |_| false).is_err());
     }
 }

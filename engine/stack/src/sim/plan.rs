@@ -288,11 +288,11 @@ impl HostPlan {
                 tcp,
             },
             rings: Rings {
-                n_frames: pick(dice, &[32, 64, 256, 512]),
-                rx_max: scaled(dice, 8, 256) as usize,
+                n_frames: pick(dice, &[64, 128, 256, 512]),
+                rx_max: scaled(dice, 16, 256) as usize,
                 tx_max: scaled(dice, 4, 256) as usize,
             },
-            handoff_max: scaled(dice, 4, 256) as usize,
+            handoff_max: scaled(dice, 16, 256) as usize,
             turn: span(dice, Duration::from_micros(2), Duration::from_micros(500)),
             rss_key,
         }

@@ -220,4 +220,4 @@ impl Actor {
 
 /// How long after all is quiet a connection whose both ends live must be over. Then what is left,
 /// whose other end is gone, is given up by its application.
-pub(super) const PATIENCE: Duration = Duration::from_secs(240);
+pub(super) const PATIENCE: Duration = Duration::from_secs(420);

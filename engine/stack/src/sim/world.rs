@@ -367,9 +367,10 @@ impl<'a> World<'a> {
         let seq = Seq(sent.tcp.seq);
         let near = |info: &ConnInfo| {
             // Another life of the four-tuple has numbers that have nothing to do with these.
-            let gap = (seq.0).wrapping_sub(info.rcv_nxt) as i32;
-            let may_receive = !matches!(info.state, State::SynSent | State::TimeWait);
-            may_receive && gap.unsigned_abs() < 1 << 22
+            let is_near = |a: u32, b: u32| (a.wrapping_sub(b) as i32).unsigned_abs() < 1 << 21;
+            !matches!(info.state, State::SynSent | State::TimeWait)
+                && is_near(seq.0, info.rcv_nxt)
+                && is_near(sent.tcp.ack, info.snd_una)
         };
         let ends = receiver.workers.iter().filter_map(|worker| worker.stack.conn_between(&tuple));
         let ends: Vec<ConnInfo> = ends.filter(near).collect();
@@ -629,7 +630,8 @@ impl<'a> World<'a> {
             return Err(format!("its application was never told of the end: {end:?}"));
         }
         if self.plan.is_survivable() {
-            self.oracle.judge_complete(|flow| self.plan.is_graceful(flow))?;
+            let is_reused = |flow: usize| self.plan.flows[flow].lives > 1;
+            self.oracle.judge_complete(|flow| self.plan.is_graceful(flow), is_reused)?;
         }
         Ok(())
     }
