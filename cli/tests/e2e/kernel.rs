@@ -153,7 +153,8 @@ const COMPLAINTS: &[&str] = &[
     "TcpExtListenDrops",
     "TcpExtOutOfWindowIcmps",
     "TcpExtPAWS",
-    "TcpExtTCPACKSkipped",
+    "TcpExtTCPACKSkippedChallenge",
+    "TcpExtTCPACKSkippedPAWS",
     "TcpExtTCPAbort",
     "TcpExtTCPChallengeACK",
     "TcpExtTCPSYNChallenge",
@@ -165,6 +166,7 @@ const COMPLAINTS: &[&str] = &[
 
 /// Families of counters that rise when something is sent twice or comes out of turn.
 const REPAIRS: &[&str] = &[
+    "TcpExtTCPACKSkippedSeq",
     "TcpExtTCPDSACK",
     "TcpExtTCPFastRetrans",
     "TcpExtTCPFullUndo",
