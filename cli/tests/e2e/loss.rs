@@ -165,6 +165,23 @@ fn a_client_gets_every_answer_and_its_report_says_how() {
 }
 
 #[test]
+fn two_engines_get_every_byte_from_each_other() {
+    let lab = Lab::new(&[]);
+    let engine = server(&lab);
+    impair(&engine, &format!("--direction both --corrupt 0.5% {FAULTS}"));
+    let line = format!(
+        "hold --addr {CLIENT}/24 --rx-checksum verify --dst {SERVER}:8080 --connections 16 \
+         --duration 100ms --exchanges 2 --request-bytes 50000"
+    );
+    let (ended, report) = load(&lab, End::Client, &line);
+    ended.expect_status(0);
+    assert_eq!((&report["failed"], &report["closed"]), (&0.into(), &16.into()), "{report:#}");
+    assert_eq!(report["bytes_received"], 1_600_000);
+    expect_raised(&engine, &["impair_tx_lost", "impair_rx_lost", "tcp_retransmitted"]);
+    finish(engine);
+}
+
+#[test]
 fn a_line_is_as_fast_as_it_is_told() {
     let lab = lab();
     let engine = server(&lab);
