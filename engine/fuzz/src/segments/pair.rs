@@ -120,7 +120,7 @@ impl Pair {
             self.turn(FRAMES_MAX);
             let on_the_way = flows && self.wires.iter().any(|wire| !wire.is_empty());
             let arrival = on_the_way.then(|| self.now + Duration::from_millis(1));
-            let timers = self.hosts.iter().filter_map(|host| host.next(self.now));
+            let timers = self.hosts.iter_mut().filter_map(|host| host.next(self.now));
             match timers.chain(arrival).min() {
                 Some(next) if next <= stop => self.now = next.max(self.now),
                 _ => {
