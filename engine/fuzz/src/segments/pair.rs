@@ -21,6 +21,9 @@ const WIRE_FRAMES_MAX: usize = 512;
 const BEFORE_CLOSE: Duration = Duration::from_secs(300);
 const AFTER_CLOSE: Duration = Duration::from_secs(3 * 3600);
 
+/// Time at a stretch, after which applications read and somebody looks whether all is over.
+const STRETCH: Duration = Duration::from_secs(10);
+
 struct Pair {
     now: Instant,
     hosts: [Host; 2],
@@ -139,12 +142,13 @@ impl Pair {
 
     /// Faults stop: what was said arrives, and everything ends.
     fn end(&mut self) {
-        for _ in 0..30 {
+        let stop = self.now + BEFORE_CLOSE;
+        while self.now < stop && self.hosts.iter().any(|host| !host.is_empty()) {
             for host in &mut self.hosts {
                 host.read_all(self.now);
                 host.shut_all(self.now);
             }
-            self.pass(Duration::from_nanos(BEFORE_CLOSE.as_nanos() / 30), true, u32::MAX);
+            self.pass(STRETCH, true, u32::MAX);
         }
         for who in [0, 1] {
             let ids: Vec<_> = self.hosts[who].talks.iter().map(|talk| talk.id).collect();
@@ -152,7 +156,10 @@ impl Pair {
                 self.hosts[who].close(self.now, id);
             }
         }
-        self.pass(AFTER_CLOSE, true, u32::MAX);
+        let stop = self.now + AFTER_CLOSE;
+        while self.now < stop && self.hosts.iter().any(|host| !host.is_empty()) {
+            self.pass(STRETCH, true, u32::MAX);
+        }
         for host in &self.hosts {
             assert!(host.is_empty(), "left after {AFTER_CLOSE:?}: {:?}", host.left());
         }

@@ -18,6 +18,9 @@ const TURNS_MAX: u32 = 400;
 const AFTER_ABORT: Duration = Duration::from_secs(600);
 const AFTER_CLOSE: Duration = Duration::from_secs(3 * 3600);
 
+/// Time at a stretch, after which somebody looks whether all is over.
+const STRETCH: Duration = Duration::from_secs(100);
+
 struct Solo {
     now: Instant,
     host: Host,
@@ -163,7 +166,10 @@ impl Solo {
             }
         }
         let time = if is_abort { AFTER_ABORT } else { AFTER_CLOSE };
-        self.pass(time, u32::MAX);
+        let stop = self.now + time;
+        while self.now < stop && !self.host.is_empty() {
+            self.pass(STRETCH, u32::MAX);
+        }
         assert!(self.host.is_empty(), "left after {time:?}: {:?}", self.host.left());
     }
 }
