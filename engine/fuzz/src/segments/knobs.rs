@@ -50,8 +50,10 @@ fn draw_tcp(tape: &mut Tape<'_>) -> TcpConfig {
         window_scale,
         initial_window_segments: tape.one_of(&[10, 1, 100]),
         syn_cookies: tape.one_of(&[SynCookies::Auto, SynCookies::Always, SynCookies::Off]),
-        retries_r1: tape.one_of(&[3, 0, 1]),
+        retries_r1: tape.one_of(&[3, 4]),
         user_timeout: tape.one_of(&[Duration::ZERO, ms(1000), ms(1), ms(60_000)]),
+        pmtu_min: tape.one_of(&[552, 140, 296]),
+        pmtu_raise: tape.one_of(&[ms(600_000), Duration::ZERO, ms(1000)]),
         congestion: if is_on(4) { CongestionControl::Cubic } else { CongestionControl::NewReno },
         ecn: if is_on(5) { Ecn::Accept } else { Ecn::Request },
         ..TcpConfig::default()
