@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 pub(crate) const ENGINE: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
 pub(crate) const KERNEL: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 9);
 pub(crate) const PEER: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
+pub(crate) const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 1);
+pub(crate) const FAR: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 2);
 
 /// Flags of a daemon that owns [`ENGINE`].
 pub(crate) const OWNED: [&str; 4] = ["--dev", "d0", "--addr", "10.99.0.2/24"];
@@ -61,15 +63,7 @@ impl Peer {
     pub(crate) fn new() -> Self {
         run("ip link add d0 numrxqueues 2 numtxqueues 2 type veth \
              peer name d1 numrxqueues 2 numtxqueues 2");
-        let mut sleeper = Command::new("unshare")
-            .args(["--net", "--", "sh", "-c", "echo ready; exec sleep 300"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("unshare (util-linux) runs");
-        let mut ready = [0; 6];
-        let output = sleeper.stdout.as_mut().expect("it is piped");
-        output.read_exact(&mut ready).expect("the sleeper speaks");
-        let peer = Peer { sleeper };
+        let peer = Peer::alone();
         run(&format!("ip link set d1 netns {}", peer.pid()));
         run("ip link set lo up");
         run(&format!("ip addr add {KERNEL}/24 dev d0"));
@@ -79,6 +73,34 @@ impl Peer {
         peer.run("ip link set d1 up");
         eventually("the link is up", || run("ip link show d0").contains("LOWER_UP").then_some(()));
         peer
+    }
+
+    /// Makes this one a router, and a third namespace with [`FAR`] behind it. The router sends packets
+    /// of at most `mtu` bytes there, and nobody else knows.
+    pub(crate) fn router_to_far(&self, mtu: u32) -> Self {
+        let far = Peer::alone();
+        self.run("ip link add r0 type veth peer name r1");
+        self.run(&format!("ip link set r1 netns {}", far.pid()));
+        self.run(&format!("ip addr add {ROUTER}/24 dev r0"));
+        self.run(&format!("ip link set r0 mtu {mtu} up"));
+        self.run("sysctl -q -w net.ipv4.ip_forward=1");
+        far.run(&format!("ip addr add {FAR}/24 dev r1"));
+        far.run("ip link set r1 up");
+        far.run(&format!("ip route add default via {ROUTER}"));
+        far
+    }
+
+    /// A namespace with nothing in it.
+    fn alone() -> Self {
+        let mut sleeper = Command::new("unshare")
+            .args(["--net", "--", "sh", "-c", "echo ready; exec sleep 300"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("unshare (util-linux) runs");
+        let mut ready = [0; 6];
+        let output = sleeper.stdout.as_mut().expect("it is piped");
+        output.read_exact(&mut ready).expect("the sleeper speaks");
+        Peer { sleeper }
     }
 
     fn pid(&self) -> u32 {

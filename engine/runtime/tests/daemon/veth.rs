@@ -37,6 +37,13 @@ fn echoed(addr: Ipv4Addr, port: u16, bytes: &[u8]) -> Vec<u8> {
     })
 }
 
+/// The connections of both workers.
+fn rows(daemon: &Daemon) -> String {
+    let page =
+        |cursor: u64| daemon.ask(&format!(r#"{{"request":"conns","limit":9,"cursor":{cursor}}}"#));
+    page(0) + &page(1 << 32)
+}
+
 #[test]
 fn the_kernels_clients_get_back_what_they_sent() {
     isolated("veth::the_kernels_clients_get_back_what_they_sent", || {
@@ -61,6 +68,67 @@ fn the_kernels_clients_get_back_what_they_sent() {
             });
             daemon.stop();
         }
+    });
+}
+
+#[test]
+fn the_kernels_clients_bring_syn_cookies_back() {
+    isolated("veth::the_kernels_clients_bring_syn_cookies_back", || {
+        let peer = Peer::new();
+        let bytes = pattern(1 << 20);
+        for stamps in ["1", "0"] {
+            peer.run(&format!("sysctl -q -w net.ipv4.tcp_timestamps={stamps}"));
+            let more = ["--listen", "7000=echo", "--set", "tcp.syn_cookies=always"];
+            let daemon = Daemon::start(&[&OWNED[..], &more].concat());
+            let config = daemon.ask(r#"{"request":"config"}"#);
+            assert!(config.contains(r#""syn_cookies":"always""#), "{config}");
+            assert!(config.contains(r#""mss":1460"#), "{config}");
+            let row = peer.within(|| {
+                thread::scope(|scope| {
+                    let client = || assert!(echoed(ENGINE, 7000, &bytes) == bytes);
+                    (0..8).for_each(|_| drop(scope.spawn(client)));
+                });
+                let stream = connect(ENGINE, 7000);
+                let row = eventually("the connection is there", || {
+                    let rows = rows(&daemon);
+                    rows.contains("ESTABLISHED").then_some(rows)
+                });
+                drop(stream);
+                row
+            });
+            let agreed = stamps == "1";
+            for option in ["timestamps", "sack", "window_scale"] {
+                assert!(row.contains(&format!(r#""{option}":{agreed}"#)), "{option}: {row}");
+            }
+            let output = daemon.stop();
+            assert!(output.contains("9 connections opened, 9 ended"), "{output}");
+        }
+    });
+}
+
+#[test]
+fn a_router_on_the_path_makes_segments_smaller() {
+    isolated("veth::a_router_on_the_path_makes_segments_smaller", || {
+        let peer = Peer::new();
+        let far = peer.router_to_far(1200);
+        let more = ["--listen", "7000=echo", "--gateway", "10.99.0.1"];
+        let daemon = Daemon::start(&[&OWNED[..], &more].concat());
+        let bytes = pattern(1 << 20);
+        let row = far.within(|| {
+            let mut stream = connect(ENGINE, 7000);
+            // Little by little, for what we send must pass as well.
+            let mut back = vec![0; 1000];
+            for part in bytes.chunks_exact(1000) {
+                stream.write_all(part).expect("the engine takes it");
+            }
+            for part in bytes.chunks_exact(1000) {
+                stream.read_exact(&mut back).expect("it comes back");
+                assert!(back == part);
+            }
+            rows(&daemon)
+        });
+        assert!(row.contains(r#""path_mtu":1200"#), "{row}");
+        daemon.stop();
     });
 }
 
