@@ -103,6 +103,12 @@ pub struct TcpConfig {
 }
 
 impl TcpConfig {
+    /// Segments that one connection may have in flight, and so what one acknowledgement may walk
+    /// over: what it may have queued, in half-full segments.
+    pub fn flight_segments_max(&self) -> u32 {
+        (self.send_bytes_max / (u32::from(self.mss) / 2).max(1)).max(16)
+    }
+
     /// The shift that makes `window_bytes_max` fit 16 bits (RFC 7323 section 2.2), at most 14.
     pub fn window_shift(&self) -> u8 {
         (0..14).find(|&s| self.window_bytes_max >> s <= 0xffff).unwrap_or(14)

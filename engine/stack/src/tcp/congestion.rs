@@ -1,5 +1,5 @@
-//! How much may be in flight: slow start (RFC 5681) from the initial window of RFC 6928 with byte
-//! counting (RFC 3465, L = 2), congestion avoidance by CUBIC (RFC 9438) or NewReno, reductions by
+//! How much may be in flight: slow start from the initial window of RFC 6928, the first one with
+//! HyStart++ (RFC 9406), congestion avoidance by CUBIC (RFC 9438) or NewReno, reductions by
 //! PRR (RFC 6937), and the validation of a window that is not used (RFC 7661). It counts bytes; what
 //! was lost, what is sent again and when is decided in `recovery` and `output`.
 
@@ -7,6 +7,7 @@ use super::config::CongestionControl;
 use super::cubic::Cubic;
 use super::prr::Prr;
 use super::seq::Seq;
+use super::slow_start::{self, Growth, Round, SlowStart};
 use super::timer::Tick;
 
 /// How long a window that is not used stays valid (the non-validated period of RFC 7661 section
@@ -50,6 +51,7 @@ pub struct Congestion {
     recover: Seq,
     /// Acknowledged bytes that have not yet grown NewReno's window.
     acked: u32,
+    slow_start: SlowStart,
     cubic: Cubic,
     prr: Prr,
     /// When the window was last seen to be used.
@@ -69,6 +71,8 @@ pub struct Acked {
     pub rtt_ms: u32,
     /// Bytes of a full segment.
     pub mss: u32,
+    /// What the first slow start looks at.
+    pub round: Round,
 }
 
 impl Congestion {
@@ -80,6 +84,7 @@ impl Congestion {
             phase: Phase::Open,
             recover: iss,
             acked: 0,
+            slow_start: SlowStart::new(iss),
             cubic: Cubic::default(),
             prr: Prr::default(),
             validated_at: Tick::NEVER,
@@ -111,8 +116,7 @@ impl Congestion {
         }
         self.validated_at = acked.now;
         if self.cwnd < self.ssthresh {
-            // At most 2 segments for one ACK, however it was divided (RFC 3465).
-            self.cwnd = self.cwnd.saturating_add(acked.n.min(2 * acked.mss));
+            self.grow_slowly(acked);
             return;
         }
         let gain = match control {
@@ -216,6 +220,22 @@ impl Congestion {
         self.acked = 0;
     }
 
+    /// Slow start, up to a threshold that a loss has taught, or with an eye on the round trip.
+    fn grow_slowly(&mut self, acked: &Acked) {
+        let bytes = if self.ssthresh < u32::MAX {
+            slow_start::growth(acked.n, acked.mss)
+        } else {
+            match self.slow_start.on_ack(acked.round, acked.n, acked.mss) {
+                Growth::By(bytes) => bytes,
+                Growth::Last(bytes) => {
+                    self.ssthresh = self.cwnd.saturating_add(bytes);
+                    bytes
+                }
+            }
+        };
+        self.cwnd = self.cwnd.saturating_add(bytes);
+    }
+
     /// One segment for a window of acknowledgements (RFC 5681 section 3.1).
     fn grow_by_one(&mut self, n: u32, mss: u32) -> u32 {
         self.acked = self.acked.saturating_add(n);
@@ -251,7 +271,8 @@ mod tests {
     }
 
     fn acked(n: u32, in_flight: u32) -> Acked {
-        Acked { now: at(1), n, in_flight, rtt_ms: 1, mss: MSS }
+        let round = Round { una: Seq(0), nxt: Seq(1), rtt_us: None };
+        Acked { now: at(1), n, in_flight, rtt_ms: 1, mss: MSS, round }
     }
 
     #[test]
@@ -274,7 +295,7 @@ mod tests {
         }
         assert_eq!(cc.cwnd, 11_000);
         cc.on_ack(RENO, &acked(9_000, 10_000));
-        assert_eq!(cc.cwnd, 13_000, "one ACK opens at most two segments");
+        assert_eq!(cc.cwnd, 20_000);
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //! - `cookie`: what a SYN-ACK remembers in the listener's place
 //! - `pmtu`: how large a segment the path takes
 //! - `ecn`, `urgent`: explicit congestion notification, urgent data
-//! - `scoreboard`, `rack`, `congestion`, `cubic`, `prr`, `rtt`: what the sender knows of the path
+//! - `scoreboard`, `rack`, `congestion`, `slow_start`, `cubic`, `prr`, `rtt`: what the sender knows of the path
 //! - `seq`, `state`, `timer`, `buffer`, `isn`, `config`: the nouns they share
 
 pub mod buffer;
@@ -31,6 +31,7 @@ mod recovery;
 pub mod rtt;
 pub mod scoreboard;
 pub mod seq;
+pub mod slow_start;
 pub mod state;
 mod timeout;
 pub mod timer;

@@ -140,7 +140,7 @@ impl Connection {
     /// `extra` bytes beyond the congestion window.
     fn next_data(&mut self, cx: &mut Context<'_>, extra: u32) -> Option<Outgoing> {
         let (nxt, end) = (self.snd.nxt, self.data_end());
-        if nxt.ge(end) {
+        if nxt.ge(end) || !self.has_record(cx) {
             return None;
         }
         self.raise_path_mtu(cx);
@@ -188,7 +188,7 @@ impl Connection {
 
     fn next_fin(&mut self, cx: &mut Context<'_>) -> Option<Outgoing> {
         let end = self.data_end();
-        if self.snd.fin != Fin::Queued || self.snd.nxt != end {
+        if self.snd.fin != Fin::Queued || self.snd.nxt != end || !self.has_record(cx) {
             return None;
         }
         self.note_sent(cx, end, 1);
@@ -316,6 +316,11 @@ impl Connection {
 
     fn timestamps(&self, cx: &Context<'_>) -> Timestamps {
         Timestamps { value: self.stamps.value(cx.now), echo: self.stamps.recent }
+    }
+
+    /// What is sent now can be noted; if not, an acknowledgement of what is in flight is awaited.
+    fn has_record(&self, cx: &Context<'_>) -> bool {
+        self.snd.board.has_room(cx.segments, cx.config.flight_segments_max())
     }
 
     /// A segment leaves for the first time: it is noted in the scoreboard, and a timer watches it

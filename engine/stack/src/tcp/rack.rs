@@ -8,7 +8,7 @@ use super::seq::Seq;
 
 /// Segments received out of order before reordering is no longer given the benefit of the doubt
 /// (the DupThresh of RFC 8985 section 6.2 step 4).
-const DUP_THRESH: u16 = 3;
+const DUP_THRESH: u32 = 3;
 
 /// The reordering window begins as a quarter of the round trip and grows by quarters.
 const REO_WND_MULT_MAX: u8 = 16;
@@ -120,7 +120,7 @@ impl Rack {
     /// How long after the round trip a segment may still arrive (section 6.2 step 4). `srtt_us` is
     /// its bound; `in_recovery` and many segments out of order leave no doubt unless reordering was
     /// seen before.
-    pub fn reo_wnd_us(&self, srtt_us: u32, n_sacked: u16, in_recovery: bool) -> u32 {
+    pub fn reo_wnd_us(&self, srtt_us: u32, n_sacked: u32, in_recovery: bool) -> u32 {
         if !self.reordering && (in_recovery || n_sacked >= DUP_THRESH) {
             return 0;
         }

@@ -7,6 +7,7 @@ use super::congestion::{Acked, Phase};
 use super::rack::Opinion;
 use super::rtt::micros;
 use super::scoreboard::Fate;
+use super::slow_start::Round;
 use super::{Connection, Context, Events, Fin, Seq, State, Tick};
 use crate::stats::Counter;
 use crate::time::Duration;
@@ -349,6 +350,11 @@ impl Connection {
                     in_flight,
                     rtt_ms: self.rtt.srtt_us / 1_000,
                     mss: u32::from(self.snd.mss),
+                    round: Round {
+                        una: self.snd.una,
+                        nxt: self.snd.nxt,
+                        rtt_us: news.rtt_us.filter(|_| !news.is_ambiguous),
+                    },
                 };
                 self.congestion.on_ack(cx.config.congestion, &acked);
             }

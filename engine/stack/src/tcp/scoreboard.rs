@@ -4,14 +4,11 @@
 //! decided in `recovery`.
 //!
 //! The first record lies in the connection, so that a request and its response borrow nothing; all
-//! others come from one pool per stack. When the pool or the bound per connection is used up,
-//! segments share a record, which only makes recovery coarser: nothing fails, nothing grows.
+//! others come from one pool per stack. When the pool or the connection's bound is used up, the next
+//! segment waits for an acknowledgement, as behind a full window.
 
 use super::seq::Seq;
 use crate::wire::tcp::SackBlocks;
-
-/// Segments of one connection: what an ACK may have to walk over.
-const RECORDS_MAX: u16 = 4096;
 
 const NIL: u32 = u32::MAX;
 
@@ -117,9 +114,9 @@ pub struct Scoreboard {
     second: u32,
     tail: u32,
     /// Segments, that in the connection included.
-    n: u16,
-    n_sacked: u16,
-    n_retransmitted: u16,
+    n: u32,
+    n_sacked: u32,
+    n_retransmitted: u32,
     sacked_bytes: u32,
     lost_bytes: u32,
 }
@@ -145,13 +142,13 @@ impl Scoreboard {
         self.n == 0
     }
 
-    /// Segments in flight: segments, except where some share a record.
-    pub fn len(&self) -> u16 {
+    /// Segments in flight.
+    pub fn len(&self) -> u32 {
         self.n
     }
 
     /// Segments that were selectively acknowledged.
-    pub fn n_sacked(&self) -> u16 {
+    pub fn n_sacked(&self) -> u32 {
         self.n_sacked
     }
 
@@ -190,32 +187,23 @@ impl Scoreboard {
         })
     }
 
-    /// A new segment behind all others was sent.
+    /// One more segment may be sent: a first one always, others while the pool and the connection's
+    /// bound of `n_max` allow.
+    pub fn has_room(&self, records: &Segments, n_max: u32) -> bool {
+        self.n == 0 || (self.n < n_max && records.n_used < records.n_max)
+    }
+
+    /// A new segment behind all others was sent, for which there was room.
     pub fn push(&mut self, records: &mut Segments, segment: Segment) {
-        if self.n == 0 {
+        self.n += 1;
+        if self.n == 1 {
             self.first = segment;
-            self.n = 1;
             return;
         }
         let last = if self.tail == NIL { FIRST } else { self.tail };
-        let at = if self.n < RECORDS_MAX { records.take(segment) } else { None };
-        let Some(at) = at else {
-            self.share_last(records, last, &segment);
-            return;
-        };
+        let at = records.take(segment).expect("a segment is sent when its record is free");
         self.set_next(records, last, at);
         self.tail = at;
-        self.n += 1;
-    }
-
-    /// Without a record of its own the segment is told with the one before it. The later time of
-    /// sending counts for both, so that neither is taken for lost too early.
-    fn share_last(&mut self, records: &mut Segments, last: u32, segment: &Segment) {
-        if self.get(records, last).fate != Fate::InFlight {
-            self.mark(records, last, Fate::InFlight);
-        }
-        self.note_retransmitted(records, last, segment.sent_us);
-        self.get_mut(records, last).len += segment.len;
     }
 
     /// Everything before `una` is acknowledged. `each` is shown what that removes, in order.
@@ -229,7 +217,7 @@ impl Scoreboard {
             let segment = self.first;
             each(&segment);
             self.forget_fate(&segment);
-            self.n_retransmitted -= u16::from(segment.retransmitted);
+            self.n_retransmitted -= u32::from(segment.retransmitted);
             self.pop_first(records);
         }
         if self.n > 0 && self.first.start.lt(una) {
@@ -380,7 +368,7 @@ impl Scoreboard {
         let segment = self.get_mut(records, at);
         let was_so = std::mem::replace(&mut segment.retransmitted, true);
         segment.sent_us = sent_us;
-        self.n_retransmitted += u16::from(!was_so);
+        self.n_retransmitted += u32::from(!was_so);
     }
 
     fn get<'a>(&'a self, records: &'a Segments, at: u32) -> &'a Segment {
@@ -406,7 +394,7 @@ impl Scoreboard {
     /// Cuts the record after `len` numbers; false when there is no record for the second part.
     fn split(&mut self, records: &mut Segments, at: u32, len: u32) -> bool {
         let whole = *self.get(records, at);
-        if self.n >= RECORDS_MAX || len == 0 || len >= whole.len {
+        if len == 0 || len >= whole.len {
             return false;
         }
         let rest = Segment { start: whole.start + len, len: whole.len - len, ..whole };
@@ -419,8 +407,8 @@ impl Scoreboard {
             self.tail = new;
         }
         self.n += 1;
-        self.n_sacked += u16::from(whole.fate == Fate::Sacked);
-        self.n_retransmitted += u16::from(whole.retransmitted);
+        self.n_sacked += u32::from(whole.fate == Fate::Sacked);
+        self.n_retransmitted += u32::from(whole.retransmitted);
         true
     }
 
@@ -442,14 +430,14 @@ impl Scoreboard {
         let old = *self.get(records, at);
         self.forget_fate(&old);
         self.set_fate_bytes(fate, old.len, true);
-        self.n_sacked += u16::from(fate == Fate::Sacked);
+        self.n_sacked += u32::from(fate == Fate::Sacked);
         self.get_mut(records, at).fate = fate;
     }
 
     /// Takes a record out of the sums.
     fn forget_fate(&mut self, segment: &Segment) {
         self.set_fate_bytes(segment.fate, segment.len, false);
-        self.n_sacked -= u16::from(segment.fate == Fate::Sacked);
+        self.n_sacked -= u32::from(segment.fate == Fate::Sacked);
     }
 
     fn set_fate_bytes(&mut self, fate: Fate, len: u32, more: bool) {
@@ -542,15 +530,16 @@ mod tests {
     }
 
     #[test]
-    fn without_records_segments_share_one() {
+    fn without_records_there_is_room_for_one() {
         let (mut board, mut records) = (Scoreboard::default(), Segments::new(2));
-        sent(&mut board, &mut records, 6);
-        assert_eq!((board.len(), records.n_used()), (3, 2));
-        let last = *board.last(&records).expect("a segment");
-        assert_eq!((last.start, last.len, last.sent_us), (Seq(200), 400, 5));
-        assert!(last.retransmitted, "its round trip cannot be told");
-        board.acknowledge(&mut records, Seq(600), |_| {});
-        assert_eq!((board.len(), records.n_used()), (0, 0));
+        sent(&mut board, &mut records, 3);
+        assert!(!board.has_room(&records, 100), "the pool is used up");
+        let mut other = Scoreboard::default();
+        assert!(other.has_room(&records, 100));
+        sent(&mut other, &mut records, 1);
+        assert!(!other.has_room(&records, 100));
+        board.acknowledge(&mut records, Seq(100), |_| {});
+        assert!(other.has_room(&records, 100) && !other.has_room(&records, 1));
     }
 
     proptest! {
@@ -561,11 +550,12 @@ mod tests {
             let (mut una, mut nxt) = (0u32, 0u32);
             for (op, a, b) in ops {
                 match op {
-                    0 => {
+                    0 if board.has_room(&records, 30) => {
                         let segment = Segment { start: Seq(nxt), len: b, ..Segment::default() };
                         board.push(&mut records, segment);
                         nxt += b;
                     }
+                    0 => {}
                     1 => {
                         una = (una + a).min(nxt);
                         board.acknowledge(&mut records, Seq(una), |_| {});
@@ -582,7 +572,7 @@ mod tests {
                 prop_assert_eq!(board.sacked_bytes(), sum(Fate::Sacked));
                 prop_assert_eq!(board.lost_bytes(), sum(Fate::Lost));
                 let again = board.iter(&records).filter(|s| s.retransmitted).count();
-                prop_assert_eq!(usize::from(board.n_retransmitted), again);
+                prop_assert_eq!(board.n_retransmitted as usize, again);
                 let mut at = Seq(una);
                 for segment in board.iter(&records) {
                     prop_assert_eq!(segment.start, at);
@@ -590,7 +580,7 @@ mod tests {
                     at = segment.end();
                 }
                 prop_assert_eq!(at, Seq(nxt.max(una)));
-                prop_assert_eq!(u32::from(board.len()).saturating_sub(1), records.n_used());
+                prop_assert_eq!(board.len().saturating_sub(1), records.n_used());
             }
         }
     }
