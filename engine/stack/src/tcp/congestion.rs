@@ -180,11 +180,19 @@ impl Congestion {
         self.cwnd = self.ssthresh;
     }
 
-    /// The retransmission timer ran out (RFC 5681 section 3.1): one segment, and a lower threshold,
-    /// but only for the first timeout of a series.
-    pub fn on_timeout(&mut self, control: CongestionControl, nxt: Seq, in_flight: u32, mss: u32) {
-        if self.phase != Phase::Loss {
-            self.lower_threshold(control, in_flight, mss);
+    /// The retransmission timer ran out (RFC 5681 section 3.1): one segment, and a lower threshold
+    /// unless the segment is one that a timeout has sent again before. What is in flight counts only
+    /// as far as the window has not been reduced below it already.
+    pub fn on_timeout(
+        &mut self,
+        control: CongestionControl,
+        nxt: Seq,
+        in_flight: u32,
+        mss: u32,
+        first: bool,
+    ) {
+        if first {
+            self.lower_threshold(control, in_flight.min(self.cwnd), mss);
         }
         self.cwnd = mss;
         self.phase = Phase::Loss;
@@ -324,9 +332,9 @@ mod tests {
     #[test]
     fn a_timeout_leaves_one_segment_and_a_second_one_the_threshold() {
         let mut cc = open();
-        cc.on_timeout(RENO, Seq(10_000), 10_000, MSS);
+        cc.on_timeout(RENO, Seq(10_000), 10_000, MSS, true);
         assert_eq!((cc.cwnd, cc.ssthresh), (1000, 5000));
-        cc.on_timeout(RENO, Seq(10_000), 1000, MSS);
+        cc.on_timeout(RENO, Seq(10_000), 1000, MSS, false);
         assert_eq!(cc.ssthresh, 5000);
     }
 

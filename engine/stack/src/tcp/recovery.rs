@@ -149,7 +149,8 @@ impl Connection {
         self.snd.dup_acks = 0;
         self.snd.tail_probe = None;
         self.snd.at_once = true;
-        self.congestion.on_timeout(cx.config.congestion, self.snd.nxt, in_flight, mss);
+        let (control, first) = (cx.config.congestion, self.snd.retries == 1);
+        self.congestion.on_timeout(control, self.snd.nxt, in_flight, mss, first);
     }
 
     /// `ack` acknowledges new data.
