@@ -3,8 +3,9 @@
 //! window whenever it likes; but it never hits what RFC 5961 lets pass, which is an acknowledgement
 //! in the acceptable range together with a number in the window.
 
-use super::draw::{between, chance};
+use super::draw::{between, chance, pick};
 use super::plan::{LISTEN_PORTS, ROUTER_MAC, ip_of, mac_of};
+use super::router;
 use crate::dice::Dice;
 use crate::flow::FourTuple;
 use crate::stack::{ConnInfo, Stack};
@@ -60,6 +61,9 @@ pub(super) fn forge(dice: &mut Dice, host: usize, stack: &Stack) -> Option<Forge
         // The handshake itself is at the mercy of whoever guesses the ports.
         !matches!(info.state, State::SynSent | State::SynReceived | State::Closed)
     })?;
+    if chance(dice, 15) {
+        return Some(Forgery { frame: forged_icmp(dice, host, &victim), reset: None });
+    }
     let tcp = forged_header(dice, &victim);
     let payload: Vec<u8> = if chance(dice, 50) && !tcp.flags.intersects(Flags::SYN | Flags::RST) {
         (0..between(dice, 1, FORGED_BYTES_MAX)).map(|_| dice.draw() as u8).collect()
@@ -70,6 +74,22 @@ pub(super) fn forge(dice: &mut Dice, host: usize, stack: &Stack) -> Option<Forge
     let tuple = FourTuple::new(victim.local, victim.remote);
     let reset = tcp.flags.contains(Flags::RST).then_some((tuple, tcp.seq));
     Some(Forgery { frame, reset })
+}
+
+/// A router that nobody asked says that a packet was too long: one from before all that is in
+/// flight (RFC 5927 section 4.1).
+fn forged_icmp(dice: &mut Dice, host: usize, victim: &ConnInfo) -> Vec<u8> {
+    let tcp = Tcp {
+        src_port: victim.local.port(),
+        dst_port: victim.remote.port(),
+        seq: victim.snd_una.wrapping_sub(between(dice, 1, 1 << 30) as u32),
+        flags: Flags::ACK,
+        ..Tcp::default()
+    };
+    let quoted = frame_of(host, *victim.local.ip(), *victim.remote.ip(), &tcp, &[]);
+    let mtu = pick(dice, &[0, 68, 296, 576, 1006]);
+    let quote = &quoted[ethernet::HEADER_BYTES..ethernet::HEADER_BYTES + 28];
+    router::unreachable(host, *victim.local.ip(), quote, mtu)
 }
 
 fn forged_header(dice: &mut Dice, victim: &ConnInfo) -> Tcp {

@@ -15,7 +15,7 @@
 //! - `agenda`: the clock
 //! - `world`: one run: hosts, links and agenda, joined
 //! - `worker`, `nic`: a host: the worker's turn, its rings, and the placement by RSS
-//! - `link`: the network between hosts
+//! - `link`, `router`: the network between hosts
 //! - `workload`: what applications do
 //! - `attacker`: what somebody off the path sends
 //! - `oracle`, `watch`, `segment`: what is judged: streams and ends, records, frames
@@ -28,6 +28,7 @@ mod link;
 mod nic;
 mod oracle;
 mod plan;
+mod router;
 mod script;
 mod segment;
 mod trace;
@@ -38,7 +39,7 @@ mod world;
 
 pub use link::Traffic;
 pub use nic::Rings;
-pub use plan::{AttackPlan, Fault, FaultPlan, HostPlan, Phase, Plan};
+pub use plan::{AttackPlan, Fault, FaultPlan, HostPlan, Narrow, Phase, Plan};
 pub use script::{Finish, FlowPlan, ReadVerb, Script};
 pub use trace::Sink;
 

@@ -42,6 +42,8 @@ pub struct Plan {
     pub calm: Impairment,
     /// The links while they have faults; each phase lasts until the next or until all is quiet.
     pub phases: Vec<Phase>,
+    /// The path is narrower than the links of the hosts, all the time.
+    pub narrow: Option<Narrow>,
     /// How often a router marks a packet that may be marked instead of dropping it (RFC 3168).
     pub marks: Ratio,
     /// Faults of hosts and partitions.
@@ -67,6 +69,15 @@ pub struct HostPlan {
     pub turn: Duration,
     /// The key of the NIC.
     pub rss_key: [u8; 40],
+}
+
+/// A path on which not every packet fits.
+#[derive(Clone, Copy, Debug)]
+pub struct Narrow {
+    /// The longest packet that passes.
+    pub mtu: u16,
+    /// The router tells how much would fit; old ones only say that it was too much.
+    pub tells: bool,
 }
 
 /// What links do for a while.
@@ -150,6 +161,10 @@ impl Plan {
             spares_arp: gentle || chance(&mut dice, 60),
             calm,
             phases,
+            narrow: chance(&mut dice, 15).then(|| Narrow {
+                mtu: between(&mut dice, 576, 1499) as u16,
+                tells: chance(&mut dice, 70),
+            }),
             marks: Ratio::from_ppm(if chance(&mut dice, 30) {
                 scaled(&mut dice, 1_000, 300_000) as u32
             } else {

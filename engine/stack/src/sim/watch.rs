@@ -35,9 +35,15 @@ pub(super) struct Watch {
     live: Vec<u32>,
     /// TIME-WAIT records given up early, when last looked at.
     n_recycled: u64,
+    /// Some path is narrower than the link; otherwise nobody honest says so.
+    is_narrow: bool,
 }
 
 impl Watch {
+    pub(super) fn new(is_narrow: bool) -> Self {
+        Watch { is_narrow, ..Watch::default() }
+    }
+
     /// One segment was given to the connection `info`.
     pub(super) fn after_segment(&mut self, now: Instant, info: &ConnInfo) -> Result<(), String> {
         self.look(now, info, Cause::Segment)
@@ -103,6 +109,9 @@ impl Watch {
             }
             return Ok(());
         };
+        if info.path_mtu.is_some() && !self.is_narrow {
+            return wrong("a forged ICMP message was believed", &seen);
+        }
         let same = seen.state == next.state;
         if !same && !may_follow(seen.state, next.state, cause) {
             return wrong("an illegal transition", &seen);

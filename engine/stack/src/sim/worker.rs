@@ -72,7 +72,14 @@ pub(super) struct Turn {
 }
 
 impl Worker {
-    pub(super) fn new(config: StackConfig, rings: Rings, n_others: usize, now: Instant) -> Self {
+    /// `is_narrow` says that the path may be narrower than the link.
+    pub(super) fn new(
+        config: StackConfig,
+        rings: Rings,
+        n_others: usize,
+        is_narrow: bool,
+        now: Instant,
+    ) -> Self {
         Worker {
             stack: Stack::new(config, now),
             queue: Queue::new(rings, now),
@@ -83,7 +90,7 @@ impl Worker {
             tx: Batch::new(),
             actors: BTreeMap::new(),
             alarms: BTreeSet::new(),
-            watch: Watch::default(),
+            watch: Watch::new(is_narrow),
             n_handed: 0,
             n_turns: 0,
             turn_at: None,

@@ -7,7 +7,8 @@ use super::attacker;
 use super::link::{self, Links};
 use super::nic::{FRAME_BYTES, Steering, TABLE_LEN};
 use super::oracle::{Oracle, turned};
-use super::plan::{Fault, LISTEN_PORTS, Plan, ROUTER_IP, ROUTER_MAC, endpoints, host_of};
+use super::plan::{Fault, LISTEN_PORTS, Narrow, Plan, endpoints, host_of};
+use super::router;
 use super::segment::{self, Sent};
 use super::trace::Trace;
 use super::worker::{APP, Book, Parcel, Worker};
@@ -19,8 +20,7 @@ use crate::stack::{ConnInfo, ConnectError, StackConfig};
 use crate::stats::{Counter, Counters};
 use crate::tcp::{Seq, State};
 use crate::time::{Duration, Instant};
-use crate::wire::arp::{Arp, ArpOperation};
-use crate::wire::ethernet::{self, Ethernet, Mac};
+use crate::wire::ethernet::{Ethernet, Mac};
 use crate::wire::tcp::Flags;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -86,7 +86,7 @@ impl<'a> World<'a> {
             let worker = |number| {
                 let secret = host.config.secret.of_worker(number);
                 let config = StackConfig { secret, ..host.config.clone() };
-                Worker::new(config, host.rings, n_others, BEGIN)
+                Worker::new(config, host.rings, n_others, plan.narrow.is_some(), BEGIN)
             };
             Host {
                 workers: (0..host.n_queues).map(worker).collect(),
@@ -368,9 +368,13 @@ impl<'a> World<'a> {
         let near = |info: &ConnInfo| {
             // Another life of the four-tuple has numbers that have nothing to do with these.
             let is_near = |a: u32, b: u32| (a.wrapping_sub(b) as i32).unsigned_abs() < 1 << 21;
-            !matches!(info.state, State::SynSent | State::TimeWait)
-                && is_near(seq.0, info.rcv_nxt)
-                && is_near(sent.tcp.ack, info.snd_una)
+            let is_meant = match info.state {
+                State::SynSent | State::TimeWait => false,
+                // A SYN that came twice may have left a second record, which nobody talks to.
+                State::SynReceived => sent.tcp.ack == info.snd_nxt,
+                _ => is_near(sent.tcp.ack, info.snd_una),
+            };
+            is_meant && is_near(seq.0, info.rcv_nxt)
         };
         let ends = receiver.workers.iter().filter_map(|worker| worker.stack.conn_between(&tuple));
         let ends: Vec<ConnInfo> = ends.filter(near).collect();
@@ -388,12 +392,19 @@ impl<'a> World<'a> {
     fn carry(&mut self, from: usize, frame: &[u8]) {
         let Ok((ether, at)) = Ethernet::parse(frame) else { return };
         if ether.dst == Mac::BROADCAST {
-            self.answer_as_router(from, &frame[at..]);
+            if let Some(answer) = router::answer_arp(&frame[at..]) {
+                self.inject(from, &answer);
+            }
             for to in (0..self.hosts.len()).filter(|&to| to != from) {
                 self.launch(from, to, frame);
             }
         } else if let Some(to) = host_of(ether.dst).filter(|&to| to < self.hosts.len()) {
-            self.launch(from, to, frame);
+            match self.plan.narrow {
+                Some(narrow) if frame.len() - at > usize::from(narrow.mtu) => {
+                    self.refuse_as_too_big(narrow, frame);
+                }
+                _ => self.launch(from, to, frame),
+            }
         }
         // What else is addressed to the router vanishes behind it.
     }
@@ -416,31 +427,21 @@ impl<'a> World<'a> {
         }
     }
 
+    /// The frame does not fit the path: its sender is told, and it goes no further.
+    fn refuse_as_too_big(&mut self, narrow: Narrow, frame: &[u8]) {
+        self.links.traffic.sent += 1;
+        self.links.traffic.lost += 1;
+        let told = if narrow.tells { narrow.mtu } else { 0 };
+        if let Some((host, message)) = router::too_big(frame, told) {
+            self.inject(host, &message);
+        }
+    }
+
     /// A frame that no host sent arrives now.
     fn inject(&mut self, host: usize, frame: &[u8]) {
         self.links.traffic.sent += 1;
         self.links.traffic.delivered += 1;
         self.arrive(host, frame);
-    }
-
-    fn answer_as_router(&mut self, from: usize, packet: &[u8]) {
-        let Ok(arp) = Arp::parse(packet) else { return };
-        if arp.operation != ArpOperation::Request || arp.target_ip != ROUTER_IP {
-            return;
-        }
-        let mut frame = [0; 42];
-        let ethertype = ethernet::TYPE_ARP;
-        Ethernet { dst: arp.sender_mac, src: ROUTER_MAC, vlan_id: None, ethertype }
-            .emit(&mut frame);
-        let reply = Arp {
-            operation: ArpOperation::Reply,
-            sender_mac: ROUTER_MAC,
-            sender_ip: ROUTER_IP,
-            target_mac: arp.sender_mac,
-            target_ip: arp.sender_ip,
-        };
-        reply.emit(&mut frame[14..]);
-        self.inject(from, &frame);
     }
 
     fn open(&mut self, number: usize, by_server: bool, life: u32) -> Result<(), String> {

@@ -39,22 +39,22 @@ impl Connection {
     /// 6.4). A flood of such messages can do this once for each byte between MSS and `pmtu_min`.
     pub fn on_too_big(&mut self, cx: &mut Context<'_>, seq: Seq, mtu: u16) -> bool {
         let headers = self.header_bytes();
-        let now = self.snd.mss + headers;
-        let told = if mtu == 0 { plateau_below(now) } else { mtu };
-        let mss = told.max(cx.config.pmtu_min).saturating_sub(headers).max(MSS_MIN);
-        if told < MTU_MIN || mss >= self.snd.mss {
-            return false;
-        }
         let data_end = self.data_end();
-        let is_too_big = |segment: &Segment| {
-            let fin = u32::from(segment.end().gt(data_end));
-            segment.len - fin > u32::from(mss)
-        };
+        let payload = |segment: &Segment| segment.len - u32::from(segment.end().gt(data_end));
         let is_quoted = |segment: &Segment| segment.start.le(seq) && segment.end().gt(seq);
-        let quoted = self.snd.board.iter(cx.segments).find(|segment| is_quoted(segment));
-        if !quoted.is_some_and(is_too_big) {
+        let Some(quoted) = self.snd.board.iter(cx.segments).find(|segment| is_quoted(segment))
+        else {
+            return false;
+        };
+        let quoted = payload(&quoted);
+        // Old routers tell only that this very packet was too big, whatever others may be.
+        let packet = u16::try_from(quoted).unwrap_or(u16::MAX).min(self.snd.mss) + headers;
+        let told = if mtu == 0 { plateau_below(packet) } else { mtu };
+        let mss = told.max(cx.config.pmtu_min).saturating_sub(headers).max(MSS_MIN);
+        if told < MTU_MIN || mss >= self.snd.mss || quoted <= u32::from(mss) {
             return false;
         }
+        let is_too_big = |segment: &Segment| payload(segment) > u32::from(mss);
         cx.stats.inc(Counter::PathMtuReduced);
         self.snd.mss = mss;
         self.path.raise_at = if cx.config.pmtu_raise.is_zero() {

@@ -201,3 +201,14 @@ fn an_open_does_not_heed_it() {
     assert_eq!(lab.stack.state(id), Some(State::SynSent));
     assert_eq!(lab.stat(Counter::DropIcmp), 1);
 }
+
+#[test]
+fn a_router_that_tells_no_size_means_the_packet_that_it_quotes() {
+    let mut lab = Lab::new();
+    let (flow, id) = lab.open_with(1, full_size());
+    lab.stack.send(lab.now, id, &[1; 988]);
+    lab.turn();
+    assert_eq!(sizes(&mut lab), [988]);
+    lab.frame(too_big(&flow, flow.ack, 0));
+    assert_eq!(sizes(&mut lab), [966, 22], "the plateau below 1028 bytes is 1006");
+}
