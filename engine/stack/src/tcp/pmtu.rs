@@ -46,7 +46,7 @@ impl Connection {
         else {
             return false;
         };
-        let quoted = payload(&quoted);
+        let quoted = payload(quoted);
         // Old routers tell only that this very packet was too big, whatever others may be.
         let packet = u16::try_from(quoted).unwrap_or(u16::MAX).min(self.snd.mss) + headers;
         let told = if mtu == 0 { plateau_below(packet) } else { mtu };
