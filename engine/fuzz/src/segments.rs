@@ -1,7 +1,7 @@
 //! Target `segments`: a whole stack under a program of segments, application calls and time. The
 //! first bytes of the input draw the configuration, the rest are the operations; after each one
-//! everything is checked that must always hold ([`host`]). In [`solo`] the fuzzer is the peer and
-//! sends whatever it likes; in [`pair`] two stacks talk and the fuzzer is the network between them.
+//! everything is checked that must always hold (`host`). In `solo` the fuzzer is the peer and
+//! sends whatever it likes; in `pair` two stacks talk and the fuzzer is the network between them.
 
 mod craft;
 mod host;
