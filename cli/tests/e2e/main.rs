@@ -5,12 +5,14 @@
 //! - [`lab`]: the namespaces, and what runs in them
 //! - [`engine`]: a daemon under test, and the command that talks to it
 //! - [`kernel`]: what plays the other side
+//! - [`conformance`]: the stack's readable scripts, over this pair
 
 #![expect(unreachable_pub, reason = "the modules of a test have no crate to be public in")]
 
 mod bad_input;
 mod client_role;
 mod coexistence;
+mod conformance;
 mod conntrack;
 mod control_socket;
 mod engine;
