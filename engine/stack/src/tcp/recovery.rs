@@ -306,7 +306,10 @@ impl Connection {
                 self.snd.dup_acks == DUP_ACKS && self.snd.una.gt(self.congestion.recover())
             }
             Phase::Recovery => progress && self.snd.una.lt(self.congestion.recover()),
-            Phase::Loss => false,
+            // After a timeout the duplicates of the old flight are no sign (RFC 6582 section 4.1); those
+            // that follow progress are: what was sent again was lost again. The window is small
+            // already, and to wait for the next, longer timeout could take minutes.
+            Phase::Loss => self.snd.dup_acks == DUP_ACKS && self.snd.retries == 0,
         };
         if !is_lost {
             return 0;

@@ -485,3 +485,32 @@ fn answered_window_probes_are_no_duplicates() {
     assert_eq!(lab.stat(Counter::TcpFastRetransmits), 0);
     assert!(lab.stat(Counter::TcpProbes) >= 4);
 }
+
+#[test]
+fn without_sack_a_retransmission_that_is_lost_again_does_not_wait_for_the_next_timeout() {
+    let mut lab = Lab::new();
+    let (mut flow, id) = lab.open(1);
+    let start = flow.ack;
+    lab.stack.send(lab.now, id, &[7; 10_000]);
+    lab.turn();
+    assert_eq!(sent(&mut lab, start).len(), 10);
+    // All are lost; the retransmission timer brings them back one by one, and the third is lost again.
+    lab.advance_ms(1000);
+    assert_eq!(sent(&mut lab, start).first(), Some(&0));
+    flow.ack += 1000;
+    lab.ack(&flow);
+    assert_eq!(sent(&mut lab, start), [1000, 2000]);
+    flow.ack += 1000;
+    for _ in 0..3 {
+        // The third segment does not arrive, and what is sent on each of these does.
+        lab.ack(&flow);
+        assert!(!sent(&mut lab, start).contains(&2000));
+    }
+    lab.ack(&flow);
+    assert_eq!(sent(&mut lab, start).first(), Some(&2000), "three duplicates tell of it");
+    for _ in 0..5 {
+        lab.ack(&flow);
+    }
+    assert!(!sent(&mut lab, start).contains(&2000), "once");
+    lab.audit();
+}
