@@ -7,7 +7,7 @@ use super::buffer::Pool;
 use super::recovery::{Alarm, TailProbe};
 use super::rtt::micros;
 use super::scoreboard::Segment;
-use super::{Connection, Context, Fin, Seq, State, Tick};
+use super::{Connection, Context, End, Fin, Seq, State, Tick};
 use crate::stats::Counter;
 use crate::wire::tcp::{Flags, Options, SackBlocks, Tcp, Timestamps};
 
@@ -32,9 +32,10 @@ impl Connection {
             return Some(self.reset_segment(cx));
         }
         match self.state {
-            State::Closed => None,
+            // The ACK of the last FIN leaves even if the rest in TIME-WAIT is over by then.
+            State::Closed if self.end != Some(End::Closed) => None,
+            State::Closed | State::TimeWait => self.next_ack(cx),
             State::SynSent | State::SynReceived => self.next_syn(cx).or_else(|| self.next_ack(cx)),
-            State::TimeWait => self.next_ack(cx),
             _ => self
                 .next_sack(cx)
                 .or_else(|| self.next_retransmission(cx))

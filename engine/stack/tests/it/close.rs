@@ -297,3 +297,25 @@ fn a_closed_window_holds_no_connection_that_nobody_has() {
     assert_eq!(lab.events.back().and_then(|e| e.end), Some(End::TimedOut));
     lab.audit();
 }
+
+/// Without a TIME-WAIT, by its length or by its number, the peer's FIN is still acknowledged: it
+/// must not find a stranger who answers its repetition with RST.
+#[test]
+fn the_last_fin_is_acknowledged_though_no_record_rests() {
+    let no_time = TcpConfig { time_wait: Duration::ZERO, ..config().tcp };
+    for config in
+        [StackConfig { tcp: no_time, ..config() }, StackConfig { time_wait_max: 0, ..config() }]
+    {
+        let mut lab = Lab::with(config);
+        let (mut flow, id) = lab.open(1);
+        lab.stack.close(lab.now, id);
+        lab.turn();
+        flow.ack = lab.expect_flags(FIN | ACK).tcp.seq.wrapping_add(1);
+        lab.segment(&flow, FIN | ACK, flow.seq, flow.ack, b"");
+        assert_eq!(lab.expect_flags(ACK).tcp.ack, flow.seq.wrapping_add(1));
+        assert_eq!(lab.event().end, Some(End::Closed));
+        assert_eq!(lab.stack.n_records(), 0);
+        lab.expect_silence();
+        lab.audit();
+    }
+}
