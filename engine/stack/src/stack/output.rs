@@ -82,6 +82,9 @@ impl Stack {
                     continue;
                 }
             };
+            if !self.records[slot].in_table && self.find(&tuple).is_some() {
+                self.records[slot].conn.forget_ack();
+            }
             let (record, mut cx) = self.split(slot, now);
             if let Some(out) = record.conn.poll_transmit(&mut cx) {
                 let len = self.emit_segment(slot, mac, out, buf);

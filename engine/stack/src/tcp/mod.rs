@@ -517,6 +517,11 @@ impl Connection {
         newer_stamp || Seq(syn.seq).gt(self.rcv.nxt)
     }
 
+    /// The four-tuple has a new life already, in which an ACK of this one would be a stranger's.
+    pub fn forget_ack(&mut self) {
+        self.rcv.ack = false;
+    }
+
     /// The number of the first byte of the send queue.
     fn data_start(&self) -> Seq {
         self.snd.una + u32::from(self.snd.syn)

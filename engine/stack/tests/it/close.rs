@@ -1,10 +1,11 @@
 //! All ways a connection ends, and what guards its four-tuple afterwards.
 
 use crate::peer::*;
-use barewire_stack::stack::{ConnId, StackConfig};
+use barewire_stack::stack::{ConnId, Miss, StackConfig};
 use barewire_stack::stats::Counter;
 use barewire_stack::tcp::{End, Events, State, TcpConfig};
 use barewire_stack::time::Duration;
+use barewire_stack::wire::tcp::Tcp;
 
 fn state(lab: &Lab, id: ConnId) -> Option<State> {
     lab.stack.state(id)
@@ -318,4 +319,29 @@ fn the_last_fin_is_acknowledged_though_no_record_rests() {
         lab.expect_silence();
         lab.audit();
     }
+}
+
+/// The ACK of an old life waits for a frame while the peer opens the four-tuple anew: it must not
+/// leave any more, for the peer would answer it with RST.
+#[test]
+fn an_ack_of_an_old_life_does_not_leave_in_the_new_one() {
+    let mut lab = Lab::new();
+    let (mut flow, id) = lab.open(1);
+    lab.stack.close(lab.now, id);
+    lab.turn();
+    flow.ack = lab.expect_flags(FIN | ACK).tcp.seq.wrapping_add(1);
+    let to = std::net::SocketAddrV4::new(STACK_IP, PORT);
+    let mut arrives = |flags, seq, ack| {
+        let tcp = Tcp { src_port: 1, dst_port: to.port(), seq, ack, flags, ..Tcp::default() };
+        let mut frame = frame_of(PEER_IP, STACK_IP, &tcp, b"");
+        lab.stack.on_frame(lab.now, &mut frame, Miss::Answer);
+    };
+    // Both arrive in one turn, before anything can leave.
+    arrives(FIN | ACK, flow.seq, flow.ack);
+    let fresh = flow.seq.wrapping_add(1000);
+    arrives(SYN, fresh, 0);
+    lab.turn();
+    assert_eq!(lab.expect_flags(SYN | ACK).tcp.ack, fresh.wrapping_add(1));
+    lab.expect_silence();
+    lab.audit();
 }
