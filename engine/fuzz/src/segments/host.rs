@@ -49,6 +49,8 @@ pub(super) struct Host {
     pub(super) out: Vec<Vec<u8>>,
     /// The last SYN that was answered without a record.
     pub(super) cookie: Option<Cookie>,
+    /// Applications read whenever there is something to read.
+    pub(super) reads: bool,
     stalls: u32,
 }
 
@@ -66,6 +68,7 @@ impl Host {
             ended: Vec::new(),
             out: Vec::new(),
             cookie: None,
+            reads: false,
             stalls: 0,
         }
     }
@@ -107,7 +110,7 @@ impl Host {
             n += 1;
         }
         self.observe();
-        self.check();
+        self.check(now);
     }
 
     /// The next time the stack wants a turn, which it may not want at once for ever.
@@ -160,11 +163,9 @@ impl Host {
             let talk = talk.clone();
             let n_received = talk.recv.map_or(0, |(base, pos)| pos.wrapping_sub(base));
             self.ended.push(Ended { talk, n_received });
-        } else if happened(Events::READABLE) && talk.is_echo() {
-            let id = event.id;
-            self.echo(now, id);
-        }
-        if event.end.is_none() && happened(Events::WRITABLE) {
+        } else if self.reads {
+            self.read(now, event.id);
+        } else {
             self.echo(now, event.id);
         }
     }
@@ -283,12 +284,17 @@ impl Host {
     pub(super) fn read_all(&mut self, now: Instant) {
         let ids: Vec<ConnId> = self.talks.iter().map(|talk| talk.id).collect();
         for id in ids {
-            let Some(info) = self.info(id) else { continue };
-            let is_echo = self.talks.iter().any(|talk| talk.id == id && talk.is_echo());
-            match is_echo && !matches!(info.state, State::Closed | State::TimeWait) {
-                true => self.echo(now, id),
-                false => self.recv(now, id, info.buffered.0 as usize, 0),
-            }
+            self.read(now, id);
+        }
+    }
+
+    fn read(&mut self, now: Instant, id: ConnId) {
+        let Some(info) = self.info(id) else { return };
+        // An echo that may say nothing more only reads.
+        let echoes = |talk: &Talk| talk.id == id && talk.is_echo() && !talk.is_shut;
+        match self.talks.iter().any(echoes) {
+            true => self.echo(now, id),
+            false => self.recv(now, id, info.buffered.0 as usize, 0),
         }
     }
 
@@ -345,14 +351,17 @@ impl Host {
             assert!(payload.is_empty());
             return;
         }
-        let live = |talk: &&mut Talk| {
-            let info = self.stack.conn_info(talk.id.slot);
-            talk.local == local
-                && talk.remote == remote
-                && info.is_some_and(|info| info.state != State::Closed)
+        // Of those that had these ends, the one that lives, or the one that closed last.
+        let has_ends = |talk: &&Talk| {
+            talk.local == local && talk.remote == remote && self.info(talk.id).is_some()
         };
-        let talk = self.talks.iter_mut().find(live).expect("a connection sends it");
-        let info = self.stack.conn_info(talk.id.slot).expect("it lives");
+        let is_closed = |talk: &&Talk| {
+            self.stack.conn_info(talk.id.slot).is_some_and(|i| i.state == State::Closed)
+        };
+        let talk = self.talks.iter().filter(has_ends).min_by_key(is_closed);
+        let id = talk.expect("a connection sends it").id;
+        let info = self.info(id).expect("it has a record");
+        let talk = self.talks.iter_mut().find(|talk| talk.id == id).expect("as before");
         if tcp.flags.contains(Flags::SYN) {
             assert!(payload.is_empty());
             assert_eq!(tcp.seq.wrapping_add(1), talk.send_base);
@@ -361,6 +370,7 @@ impl Host {
             assert!(tcp.flags.contains(Flags::ACK), "every segment but a SYN acknowledges");
             assert_eq!(tcp.ack, info.rcv_nxt, "{info:?}");
         }
+        talk.acked = tcp.ack;
         if let Some(stamps) = tcp.options.timestamps {
             talk.stamp = stamps.value;
         }
@@ -381,7 +391,7 @@ impl Host {
     }
 
     /// What holds between turns.
-    fn check(&self) {
+    fn check(&self, now: Instant) {
         self.stack.audit().expect("the sums hold");
         let (config, stats) = (self.stack.config(), self.stack.stats());
         let infos = self.infos();
@@ -404,12 +414,18 @@ impl Host {
         for info in &infos {
             self.check_one(info);
         }
+        // While anything is left to deliver, something must happen by itself.
+        let owes = infos.iter().any(|info| {
+            info.state != State::Closed && (info.buffered.1 > 0 || info.snd_una != info.snd_nxt)
+        });
+        let is_watched = self.stack.poll_timeout(now).is_some();
+        assert!(is_watched || !owes, "nothing watches over {infos:?}");
     }
 
     fn check_one(&self, info: &ConnInfo) {
         let tcp = &self.stack.config().tcp;
         // The edge is rounded up to what the scale can express.
-        let window = tcp.window_bytes_max.next_multiple_of(1 << tcp.window_shift());
+        let window = tcp.window_bytes_max + (1 << tcp.window_shift()) - 1;
         assert!(info.rcv_wnd <= window, "{info:?}");
         assert!(info.buffered.0 <= window, "{info:?}");
         assert!(info.buffered.1 <= tcp.send_bytes_max, "{info:?}");
@@ -438,6 +454,27 @@ impl Host {
     /// What there still is.
     pub(super) fn left(&self) -> Vec<ConnInfo> {
         self.infos()
+    }
+
+    /// Time has passed: no ACK was held back for longer than it may (RFC 9293 section 3.8.6.3). Not
+    /// so where a next hop was missing.
+    pub(super) fn has_acknowledged(&self) {
+        let stats = self.stack.stats();
+        if stats.get(Counter::NeighborFull) + stats.get(Counter::NeighborFailed) > 0 {
+            return;
+        }
+        for talk in &self.talks {
+            let Some(info) = self.info(talk.id) else { continue };
+            let is_up = !matches!(info.state, State::SynSent | State::SynReceived | State::Closed);
+            assert!(!is_up || talk.acked == info.rcv_nxt, "told {}: {info:?}", talk.acked);
+        }
+    }
+
+    /// Whether its connections must survive whatever is over by now.
+    pub(super) fn is_patient(&self) -> bool {
+        let tcp = &self.stack.config().tcp;
+        let is_slow = tcp.rto_min >= Duration::from_millis(200) && tcp.retries_max >= 3;
+        is_slow && tcp.user_timeout.is_zero() && tcp.keepalive.is_zero()
     }
 
     /// Everything has ended.

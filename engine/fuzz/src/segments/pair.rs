@@ -3,10 +3,10 @@
 
 use super::host::{Ended, FRAMES_MAX, Host, span};
 use super::knobs;
-use super::talk::ECHO_PORT;
+use super::talk::{ECHO_PORT, Talk};
 use crate::lan::{self, end};
 use crate::tape::Tape;
-use barewire_stack::stack::Miss;
+use barewire_stack::stack::{ConnId, Miss};
 use barewire_stack::tcp::End;
 use barewire_stack::time::{Duration, Instant};
 
@@ -28,7 +28,15 @@ struct Pair {
     now: Instant,
     hosts: [Host; 2],
     /// Frames on the way to each.
-    wires: [Vec<Vec<u8>>; 2],
+    wires: [Vec<Transit>; 2],
+}
+
+/// A frame on its way. Damage can be noticed only once: a second turned bit may hide the first from
+/// the checksum.
+#[derive(Clone, Debug)]
+struct Transit {
+    bytes: Vec<u8>,
+    is_damaged: bool,
 }
 
 /// Plays one program.
@@ -48,6 +56,35 @@ pub(super) fn play(mut tape: Tape<'_>) {
 }
 
 impl Pair {
+    /// Connections that are up at both ends, with nothing that went wrong lately: these must come to
+    /// a good end now that faults stop.
+    fn survivors(&self) -> Vec<(usize, ConnId)> {
+        let mut survivors = Vec::new();
+        if !self.hosts.iter().all(Host::is_patient) {
+            return survivors;
+        }
+        let [one, two] = &self.hosts;
+        let is_up = |host: &Host, talk: &Talk| {
+            let info = host.info(talk.id);
+            let is_calm = info.is_some_and(|i| i.retries == 0 && i.state.is_synchronized());
+            is_calm && talk.opened && talk.end.is_none() && !talk.has_left
+        };
+        for talk in one.talks.iter().filter(|talk| is_up(one, talk)) {
+            let peers = two.talks.iter().filter(|peer| is_up(two, peer));
+            for peer in peers.filter(|peer| is_same(talk, peer)) {
+                survivors.extend([(0, talk.id), (1, peer.id)]);
+            }
+        }
+        survivors
+    }
+
+    fn has_ended_well(&self, who: usize, id: ConnId) {
+        let host = &self.hosts[who];
+        let ended = host.ended.iter().find(|ended| ended.talk.id == id);
+        let end = ended.and_then(|ended| ended.talk.end);
+        assert!(end == Some(End::Closed), "{end:?} at {who}: {:?}", host.info(id));
+    }
+
     fn operate(&mut self, tape: &mut Tape<'_>) {
         let what = tape.u8();
         let who = usize::from(what >> 5 & 1);
@@ -95,11 +132,11 @@ impl Pair {
     fn deliver(&mut self, who: usize, n: usize) {
         let n = n.min(self.wires[who].len());
         for frame in self.wires[who].drain(..n) {
-            self.hosts[who].receive(self.now, &frame, Miss::Answer);
+            self.hosts[who].receive(self.now, &frame.bytes, Miss::Answer);
         }
     }
 
-    fn fault(&mut self, who: usize, which: u8, happen: impl FnOnce(&mut Vec<Vec<u8>>, usize)) {
+    fn fault(&mut self, who: usize, which: u8, happen: impl FnOnce(&mut Vec<Transit>, usize)) {
         let wire = &mut self.wires[who];
         if !wire.is_empty() {
             let at = usize::from(which) % wire.len();
@@ -111,7 +148,8 @@ impl Pair {
         for who in [0, 1] {
             self.hosts[who].turn(self.now, frames_max);
             let wire = &mut self.wires[1 - who];
-            wire.append(&mut self.hosts[who].out);
+            let sent = std::mem::take(&mut self.hosts[who].out);
+            wire.extend(sent.into_iter().map(|bytes| Transit { bytes, is_damaged: false }));
             wire.truncate(WIRE_FRAMES_MAX);
         }
     }
@@ -142,6 +180,10 @@ impl Pair {
 
     /// Faults stop: what was said arrives, and everything ends.
     fn end(&mut self) {
+        let survivors = self.survivors();
+        for host in &mut self.hosts {
+            host.reads = true;
+        }
         let stop = self.now + BEFORE_CLOSE;
         while self.now < stop && self.hosts.iter().any(|host| !host.is_empty()) {
             for host in &mut self.hosts {
@@ -149,6 +191,9 @@ impl Pair {
                 host.shut_all(self.now);
             }
             self.pass(STRETCH, true, u32::MAX);
+        }
+        for (who, id) in survivors {
+            self.has_ended_well(who, id);
         }
         for who in [0, 1] {
             let ids: Vec<_> = self.hosts[who].talks.iter().map(|talk| talk.id).collect();
@@ -173,21 +218,31 @@ impl Pair {
     }
 }
 
+/// Both ends are of one connection, and not of two that had the same ports.
+fn is_same(talk: &Talk, peer: &Talk) -> bool {
+    talk.local == peer.remote
+        && talk.remote == peer.local
+        && peer.recv.is_some_and(|(base, _)| base == talk.send_base)
+        && talk.recv.is_some_and(|(base, _)| base == peer.send_base)
+}
+
 /// When both ends of a connection were closed in order, all that one said the other has heard.
 fn agree(one: &Ended, other: &Ended) {
     let (talk, peer) = (&one.talk, &other.talk);
-    let is_same = talk.local == peer.remote
-        && talk.remote == peer.local
-        && peer.recv.is_some_and(|(base, _)| base == talk.send_base)
-        && talk.recv.is_some_and(|(base, _)| base == peer.send_base);
-    if is_same && !peer.has_left && talk.end == Some(End::Closed) && peer.end == Some(End::Closed) {
+    if is_same(talk, peer)
+        && !peer.has_left
+        && talk.end == Some(End::Closed)
+        && peer.end == Some(End::Closed)
+    {
         let said = talk.send_pos.wrapping_sub(talk.send_base);
         assert_eq!(said, other.n_received, "bytes said and heard: {talk:?} {peer:?}");
     }
 }
 
 /// Turns one bit over that a checksum covers.
-fn damage(frame: &mut [u8], place: u16) {
-    let covered = frame.len() - 14;
-    frame[14 + usize::from(place >> 3) % covered] ^= 1 << (place & 7);
+fn damage(frame: &mut Transit, place: u16) {
+    if !std::mem::replace(&mut frame.is_damaged, true) {
+        let covered = frame.bytes.len() - 14;
+        frame.bytes[14 + usize::from(place >> 3) % covered] ^= 1 << (place & 7);
+    }
 }

@@ -21,6 +21,9 @@ const AFTER_CLOSE: Duration = Duration::from_secs(3 * 3600);
 /// Time at a stretch, after which somebody looks whether all is over.
 const STRETCH: Duration = Duration::from_secs(100);
 
+/// After this long every ACK has left.
+const LATE: Duration = Duration::from_secs(2);
+
 struct Solo {
     now: Instant,
     host: Host,
@@ -154,6 +157,9 @@ impl Solo {
             }
         }
         self.turn(FRAMES_MAX);
+        if self.answers_arp && time >= LATE {
+            self.host.has_acknowledged();
+        }
     }
 
     /// The peer is never heard of again, and everything ends by itself.

@@ -60,6 +60,8 @@ pub(super) struct Talk {
     /// End of the data that ever left, and the last timestamp that did.
     pub(super) sent_end: u32,
     pub(super) stamp: u32,
+    /// What we last acknowledged.
+    pub(super) acked: u32,
     /// Right edge of the window that the peer was told.
     edge: Option<u32>,
     pub(super) opened: bool,
@@ -86,6 +88,7 @@ impl Talk {
             has_left: false,
             sent_end: base,
             stamp: 0,
+            acked: 0,
             edge: None,
             opened: false,
             finished: false,
@@ -107,6 +110,10 @@ impl Talk {
         let is_live = !matches!(info.state, State::SynSent | State::Closed);
         if is_live && self.recv.is_none() {
             self.recv = Some((read, read));
+            if self.passive && info.state != State::SynReceived {
+                // A cookie has acknowledged the SYN before there was a record.
+                self.acked = read;
+            }
             self.begin_echo(read);
         }
         if let (true, Some((_, pos))) = (is_live, self.recv) {
