@@ -116,6 +116,7 @@ counters! {
     TcpOptionsMalformed "tcp_options_malformed" Warn "segments" "Segments whose options have an illegal length; the rest of the options was ignored.";
     TcpChecksumPartial "tcp_checksum_partial" Count "segments" "Segments accepted with only the pseudo-header checksum, as a veth peer with transmit offload sends them.";
     PathMtuReduced "path_mtu_reduced" Count "events" "Times a connection went on with smaller segments because a router said that they do not fit (RFC 1191).";
+    PathMtuBlackHoles "path_mtu_black_holes" Warn "events" "Times a connection went on with segments of 536 bytes because large ones timed out twice and no router said why (tcp.pmtu_black_hole).";
     SynCookiesSent "syn_cookies_sent" Warn "segments" "SYNs answered with a cookie and no record: tcp.syn_backlog_max connections are half-open, or tcp.syn_cookies is always.";
     SynCookiesAccepted "syn_cookies_accepted" Count "connections" "Connections that a returning SYN cookie opened.";
     SynCookiesFailed "syn_cookies_failed" Warn "segments" "ACKs to a listener without a connection and without a valid cookie, while cookies were in use; answered with RST.";

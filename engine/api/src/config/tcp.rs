@@ -106,9 +106,12 @@ pub struct Tcp {
     /// make a connection send. The default is what other stacks take; attackers ask for less (RFC
     /// 5927). With shared ownership ICMP goes to the kernel, and the engine hears of nothing: set mss.
     pub pmtu_min: u16,
-    /// How long a router's word holds before the full size is tried again, RFC 1191 section 6.3; 0: as
-    /// long as the connection.
+    /// How long a smaller path MTU holds before the full size is tried again, RFC 1191 section 6.3; 0:
+    /// as long as the connection.
     pub pmtu_raise: Span,
+    /// Go on with segments of 536 bytes when large ones time out twice and no router says why: for paths
+    /// that lose ICMP, RFC 2923 section 2.1. A path that is down for a moment looks the same.
+    pub pmtu_black_hole: bool,
     /// RST segments in answer to unknown segments, per second and worker; a flood gets no flood back.
     pub resets_per_second_max: Count,
     /// Nagle's algorithm, RFC 9293 section 3.7.4.
@@ -157,6 +160,7 @@ impl Default for Tcp {
             user_timeout: Span::ZERO,
             pmtu_min: 552,
             pmtu_raise: Span::from_secs(600),
+            pmtu_black_hole: false,
             resets_per_second_max: Count(10_000),
             nagle: true,
             timestamps: true,

@@ -124,8 +124,7 @@ pub struct ConnRow {
     pub rto_us: u64,
     /// Maximum segment size to the peer.
     pub mss: u16,
-    /// The largest packet that the path takes in bytes; absent unless a router said that the full size
-    /// is too much.
+    /// The largest packet that the path takes in bytes; absent unless the full size is too much for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path_mtu: Option<u16>,
     /// Retransmissions since the peer last acknowledged anything new.

@@ -71,6 +71,7 @@ fn tcp_config(site: &Site) -> TcpConfig {
         user_timeout: span(tcp.user_timeout),
         pmtu_min: tcp.pmtu_min,
         pmtu_raise: span(tcp.pmtu_raise),
+        pmtu_black_hole: tcp.pmtu_black_hole,
         delayed_ack: span(tcp.delayed_ack),
         time_wait: span(tcp.time_wait),
         fin_wait2: span(tcp.fin_wait2),

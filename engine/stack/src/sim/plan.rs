@@ -395,6 +395,7 @@ fn draw_tcp(dice: &mut Dice, gentle: bool) -> TcpConfig {
         },
         pmtu_min: pick(dice, &[552, 140]),
         pmtu_raise: Duration::from_secs(pick(dice, &[0, 10, 600])),
+        pmtu_black_hole: chance(dice, 30),
         retries_r1: between(dice, 3, 8) as u8,
         user_timeout: Duration::from_secs(if gentle { 0 } else { pick(dice, &[0, 0, 5, 120]) }),
     }

@@ -35,7 +35,8 @@ pub(super) struct Watch {
     live: Vec<u32>,
     /// TIME-WAIT records given up early, when last looked at.
     n_recycled: u64,
-    /// Some path is narrower than the link; otherwise nobody honest says so.
+    /// Some path is narrower than the link, or may be taken for such after timeouts; otherwise nobody
+    /// honest says so.
     is_narrow: bool,
 }
 

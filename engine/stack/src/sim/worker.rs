@@ -80,6 +80,7 @@ impl Worker {
         is_narrow: bool,
         now: Instant,
     ) -> Self {
+        let suspects = config.tcp.pmtu_black_hole;
         Worker {
             stack: Stack::new(config, now),
             queue: Queue::new(rings, now),
@@ -90,7 +91,7 @@ impl Worker {
             tx: Batch::new(),
             actors: BTreeMap::new(),
             alarms: BTreeSet::new(),
-            watch: Watch::new(is_narrow),
+            watch: Watch::new(is_narrow || suspects),
             n_handed: 0,
             n_turns: 0,
             turn_at: None,

@@ -127,7 +127,7 @@ pub struct ConnInfo {
     pub rto_us: u64,
     /// Effective send MSS.
     pub mss: u16,
-    /// The largest packet that the path takes, where a router said that the full size is too much.
+    /// The largest packet that the path takes, where the full size is too much for it.
     pub path_mtu: Option<u16>,
     /// Consecutive retransmissions.
     pub retries: u8,

@@ -70,8 +70,11 @@ pub struct TcpConfig {
     pub user_timeout: Duration,
     /// The smallest packet that a router can make us send, in bytes: attackers ask for less (RFC 5927).
     pub pmtu_min: u16,
-    /// How long a router's word on the path MTU holds (RFC 1191); zero: as long as the connection.
+    /// How long a smaller path MTU holds before the full size is tried again (RFC 1191); zero: as long
+    /// as the connection.
     pub pmtu_raise: Duration,
+    /// Try smaller segments when large ones time out and no router says why (RFC 2923).
+    pub pmtu_black_hole: bool,
     /// The longest an ACK is held back; below 500 ms (RFC 9293 section 3.8.6.3).
     pub delayed_ack: Duration,
     /// 2 MSL.
@@ -130,6 +133,7 @@ impl Default for TcpConfig {
             user_timeout: Duration::ZERO,
             pmtu_min: 552,
             pmtu_raise: Duration::from_secs(600),
+            pmtu_black_hole: false,
             delayed_ack: Duration::from_millis(40),
             time_wait: Duration::from_secs(60),
             fin_wait2: Duration::from_secs(60),

@@ -4,7 +4,7 @@
 //! How a message is parsed and its connection found is in the stack.
 
 use super::scoreboard::Segment;
-use super::{Connection, Context, MSS_MIN, Seq, TIMESTAMPS_BYTES, Tick};
+use super::{Connection, Context, MSS_DEFAULT, MSS_MIN, Seq, TIMESTAMPS_BYTES, Tick};
 use crate::stats::Counter;
 
 /// IPv4 and TCP headers without options.
@@ -26,8 +26,7 @@ pub(super) struct PathMtu {
 }
 
 impl Connection {
-    /// The largest packet of this connection in bytes, where a router said that the full size is too
-    /// much.
+    /// The largest packet of this connection in bytes, where the full size is too much for the path.
     pub fn path_mtu(&self) -> Option<u16> {
         (self.snd.mss < self.path.mss_agreed).then(|| self.snd.mss + self.header_bytes())
     }
@@ -56,12 +55,7 @@ impl Connection {
         }
         let is_too_big = |segment: &Segment| payload(segment) > u32::from(mss);
         cx.stats.inc(Counter::PathMtuReduced);
-        self.snd.mss = mss;
-        self.path.raise_at = if cx.config.pmtu_raise.is_zero() {
-            Tick::NEVER
-        } else {
-            Tick::after(cx.now, cx.config.pmtu_raise)
-        };
+        self.reduce_mss(cx, mss);
         self.snd.board.mark_lost(cx.segments, |segment| Some(is_too_big(segment)));
         self.snd.at_once = true;
         true
@@ -74,6 +68,27 @@ impl Connection {
             self.path.raise_at = Tick::NEVER;
             self.snd.mss = self.path.mss_agreed;
         }
+    }
+
+    /// The retransmission timer runs out. Where routers drop what is too big and tell nobody (RFC 2923
+    /// section 2.1), large segments time out again and again: after the second time the default size
+    /// is tried, if the operator expects such paths. A path that is just dead looks the same.
+    pub(super) fn suspect_black_hole(&mut self, cx: &mut Context<'_>) {
+        let mss = MSS_DEFAULT + HEADERS_BYTES - self.header_bytes();
+        let is_large = self.snd.board.first().is_some_and(|first| first.len > u32::from(mss));
+        if cx.config.pmtu_black_hole && self.snd.retries == 2 && self.snd.mss > mss && is_large {
+            cx.stats.inc(Counter::PathMtuBlackHoles);
+            self.reduce_mss(cx, mss);
+        }
+    }
+
+    fn reduce_mss(&mut self, cx: &Context<'_>, mss: u16) {
+        self.snd.mss = mss;
+        self.path.raise_at = if cx.config.pmtu_raise.is_zero() {
+            Tick::NEVER
+        } else {
+            Tick::after(cx.now, cx.config.pmtu_raise)
+        };
     }
 
     /// Headers of a segment with data.

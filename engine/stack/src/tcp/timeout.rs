@@ -52,6 +52,7 @@ impl Connection {
         if handshake {
             self.resend_syn(cx);
         } else if self.in_flight() > 0 {
+            self.suspect_black_hole(cx);
             self.on_timeout_in_flight(cx);
         } else {
             // The window is closed: probe it. Or it is open but too small to be worth it: the

@@ -22,6 +22,7 @@ pub(crate) fn apply(config: &mut StackConfig, key: &str, value: &str) {
         "tcp.retries_r1" => tcp.retries_r1 = number(value),
         "tcp.retries_max" => tcp.retries_max = number(value),
         "tcp.pmtu_min" => tcp.pmtu_min = number(value),
+        "tcp.pmtu_black_hole" => tcp.pmtu_black_hole = number(value),
         "tcp.pmtu_raise" => tcp.pmtu_raise = duration(value),
         "tcp.user_timeout" => tcp.user_timeout = duration(value),
         "tcp.keepalive_probes_max" => tcp.keepalive_probes_max = number(value),

@@ -212,3 +212,53 @@ fn a_router_that_tells_no_size_means_the_packet_that_it_quotes() {
     lab.frame(too_big(&flow, flow.ack, 0));
     assert_eq!(sizes(&mut lab), [966, 22], "the plateau below 1028 bytes is 1006");
 }
+
+/// A path that takes packets of at most 1000 bytes and tells nobody: what arrives is acknowledged.
+fn cross_black_hole(lab: &mut Lab, flow: &Flow, len: u32) {
+    let mut acked = 0;
+    for _ in 0..100 {
+        lab.advance_ms(100);
+        for sent in lab.sent.drain(..) {
+            let from = sent.tcp.seq - flow.ack;
+            let end = from + sent.payload.len() as u32;
+            if sent.payload.len() <= 960 && from <= acked {
+                acked = acked.max(end);
+            }
+        }
+        lab.segment(flow, ACK, flow.seq, flow.ack + acked, b"");
+    }
+    assert!(acked == 0 || acked == len, "{acked}");
+}
+
+#[test]
+fn a_black_hole_is_crossed_in_small_segments_where_it_is_expected() {
+    for is_expected in [true, false] {
+        let mut config = config();
+        config.tcp.pmtu_black_hole = is_expected;
+        let mut lab = Lab::with(config);
+        let (flow, id) = in_flight(&mut lab);
+        cross_black_hole(&mut lab, &flow, 4380);
+        let conn = lab.stack.conn_info(id.slot).expect("a connection");
+        assert_eq!(conn.path_mtu, is_expected.then_some(576));
+        assert_eq!(conn.snd_una == flow.ack + 4380, is_expected);
+        assert_eq!(lab.stat(Counter::PathMtuBlackHoles), u64::from(is_expected));
+        lab.audit();
+    }
+}
+
+#[test]
+fn small_segments_and_a_single_timeout_suggest_no_black_hole() {
+    let mut config = config();
+    config.tcp.pmtu_black_hole = true;
+    let mut lab = Lab::with(config);
+    let (flow, id) = in_flight(&mut lab);
+    while lab.stack.conn_info(id.slot).expect("a connection").retries < 1 {
+        lab.advance_ms(10);
+    }
+    lab.segment(&flow, ACK, flow.seq, flow.ack + 4380, b"");
+    lab.stack.send(lab.now, id, &[2; 500]);
+    lab.advance(Duration::from_secs(10));
+    assert!(lab.stack.conn_info(id.slot).expect("a connection").retries > 2);
+    assert_eq!(lab.stat(Counter::PathMtuBlackHoles), 0);
+    lab.audit();
+}
