@@ -51,13 +51,16 @@ scripts! {
     a_last_fin_is_sent_again
     a_long_echo_crosses_every_wrap
     a_mark_is_echoed_until_it_is_answered
+    a_narrow_path_makes_segments_smaller
     a_partial_ack_brings_the_next_lost_segment
+    a_path_has_a_narrowest
     a_peer_may_shrink_its_window
     a_refused_open_fails_at_once
     a_reset_in_the_window_gets_a_challenge
     a_reset_may_carry_data
     a_reset_needs_no_timestamp
     a_reset_outside_the_window_is_silence
+    a_router_must_quote_what_is_in_flight
     a_segment_without_the_agreed_timestamp_is_dropped
     a_shift_of_15_counts_as_14
     a_silent_peer_is_given_up
@@ -70,6 +73,8 @@ scripts! {
     a_syn_says_no_more_than_it_may
     a_syn_says_what_it_can
     a_tiny_segment_size_is_raised
+    a_user_timeout_ends_a_silent_connection
+    a_wider_path_is_tried_again
     a_window_is_not_opened_by_bytes
     a_window_may_stay_closed_for_hours
     acknowledgement_from_long_ago
