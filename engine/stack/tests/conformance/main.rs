@@ -4,6 +4,8 @@
 //! real link, and against a kernel, is not known here.
 
 mod app;
+#[path = "../twins/fault.rs"]
+mod fault;
 mod lab;
 mod settings;
 
@@ -226,6 +228,21 @@ fn the_list_and_the_folder_agree() {
     let listed: Vec<String> = NAMES.iter().map(|name| format!("{name}.script")).collect();
     assert_eq!(found, listed, "main.rs lists every script, in order");
     assert!(PENDING.iter().all(|name| NAMES.contains(name)), "what is pending exists");
+}
+
+/// Whether each fault is caught takes minutes to find out (`--test twins`); that it can be planted
+/// shows at once.
+#[test]
+fn planted_faults_fit_the_source_and_name_a_script() {
+    let stack = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let complaints = fault::all(stack).into_iter().filter_map(|fault| {
+        let source = fs::read_to_string(stack.join(&fault.file)).unwrap_or_default();
+        let is_known = NAMES.contains(&fault.script.as_str());
+        let unknown = (!is_known).then(|| format!("{}: no script {}", fault.name, fault.script));
+        fault.plant(&source).err().or(unknown)
+    });
+    let complaints: Vec<String> = complaints.collect();
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
 }
 
 #[test]
