@@ -125,7 +125,10 @@ impl Connection {
         let losses = self.detect_losses(cx, false);
         if losses.bytes > 0 {
             self.begin_recovery(cx);
-            self.reduce_by(0, false);
+            // After a timeout the window grows from one segment; there is nothing left to reduce.
+            if self.congestion.phase() != Phase::Loss {
+                self.reduce_by(0, false);
+            }
         }
         self.arm_retransmit(cx, losses.look_again);
     }
