@@ -144,7 +144,7 @@ impl Default for Tcp {
             window_bytes_max: Bytes(256 << 10),
             send_bytes_max: Bytes(256 << 10),
             buffer_bytes_max: Bytes(64 << 20),
-            reassembly_segments_max: 64,
+            reassembly_segments_max: 256,
             rto_min: Span::from_millis(200),
             rto_max: Span::from_secs(60),
             syn_retries_max: 7,
