@@ -1,6 +1,6 @@
-//! `COMPLIANCE.md` is true: every test and file that it names exists, every MUST of RFC 9293 is in it
-//! once, and few are not met. Whether a test shows what it is said to show is for its reader; a script, at least, must
-//! say so itself. Each rule is also shown a text that breaks it.
+//! `COMPLIANCE.md` is true: every test and file that it names exists, every MUST of RFC 9293 is in
+//! it once, and few are not met. Whether a test shows what it is said to show is for its reader; a
+//! script, at least, must say so itself. Each rule is also shown a text that breaks it.
 
 use std::fs;
 use std::path::{Path, PathBuf};

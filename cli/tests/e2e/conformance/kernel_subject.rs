@@ -165,9 +165,8 @@ fn serve(mut stream: TcpStream, from: Ipv4Addr, app: &str, shared: &Shared) {
         }
         "close-after" => drop(read(&mut stream, from, shared)),
         "close-unread" => {
-            while matches!(stream.peek(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
-            {
-            }
+            let waits = |error: std::io::Error| error.kind() == ErrorKind::WouldBlock;
+            while stream.peek(&mut [0]).is_err_and(waits) {}
             thread::sleep(Duration::from_millis(300));
         }
         "never-read" => {

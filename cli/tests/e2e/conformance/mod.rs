@@ -1,6 +1,6 @@
-//! The readable scripts of the stack, over a veth pair in real time: against the engine, and against the
-//! kernel as a control of the scripts. A segment may come as late as a busy machine makes it; a script that
-//! fails while others run beside it is played again alone, and counts then.
+//! The readable scripts of the stack, over a veth pair in real time: against the engine, and
+//! against the kernel as a control of the scripts. A segment may come as late as a busy machine
+//! makes it; a script that fails while others run beside it is played again alone, and counts then.
 //!
 //! - [`peer`]: the wire to the player
 //! - [`engine_subject`], [`kernel_subject`]: what is asked of either stack beside segments

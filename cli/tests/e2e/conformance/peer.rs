@@ -1,6 +1,6 @@
-//! The wire between the player of a script and a stack in the other namespace: a packet socket on the
-//! client's interface, in real time. The tester's addresses lie in a network that is routed to it, so
-//! that the kernel of its namespace, which has none of them, says nothing.
+//! The wire between the player of a script and a stack in the other namespace: a packet socket on
+//! the client's interface, in real time. The tester's addresses lie in a network that is routed to
+//! it, so that the kernel of its namespace, which has none of them, says nothing.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -145,7 +145,7 @@ impl Wire for PacketWire<'_> {
     }
 }
 
-/// The ends of the script with this number. The testers live in the network for benchmarks (RFC 2544).
+/// The ends of the script with this number. Testers live in the network for benchmarks (RFC 2544).
 pub fn ends(stack: SocketAddrV4, macs: (Mac, Mac), idx: usize, attempt: u8) -> Ends {
     const NUMBERS: [u32; 4] = [7, i32::MAX as u32, 1 << 31, u32::MAX - 1];
     let host = u8::try_from(idx + 1).expect("a host for each script");

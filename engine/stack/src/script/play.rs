@@ -1,5 +1,6 @@
 //! Plays a script: does what each statement says, in order, until one of them is not met. Time and
-//! frames come from a [`Wire`]; what every segment of the stack under test must be like is in `check`.
+//! frames come from a [`Wire`]; what every segment of the stack under test must be like is in
+//! `check`.
 
 use super::flow::Flow;
 use super::segment::{Segment, counted_from};

@@ -1,5 +1,5 @@
-//! What runs on the connections of a script: a few lines for each application that the engine ships,
-//! which does on the wire what that one does.
+//! What runs on the connections of a script: a few lines for each application that the engine
+//! ships, which does on the wire what that one does.
 
 use barewire_stack::script::{App, pattern_byte};
 use barewire_stack::stack::{ConnId, Event, Stack};

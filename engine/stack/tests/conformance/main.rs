@@ -1,7 +1,7 @@
 //! The readable scripts of `scripts/`, each a test by its name, against one stack in virtual time.
-//! Every script is played with all pairs of initial sequence numbers near the places where signs and
-//! words wrap. What a script says is written in the stack's module `script`; how it is played over a
-//! real link, and against a kernel, is not known here.
+//! Every script is played with all pairs of initial sequence numbers near the places where signs
+//! and words wrap. What a script says is written in the stack's module `script`; how it is played
+//! over a real link, and against a kernel, is not known here.
 
 mod app;
 #[path = "../twins/fault.rs"]

@@ -1,6 +1,6 @@
-//! A planted fault: one piece of the stack's source, what to put in its place, and the script that must
-//! notice. `NAME.fault` holds a comment, `file PATH`, `caught by SCRIPT`, and the two pieces after lines
-//! that say `--- was` and `--- is`.
+//! A planted fault: one piece of the stack's source, what to put in its place, and the script that
+//! must notice. `NAME.fault` holds a comment, `file PATH`, `caught by SCRIPT`, and the two pieces
+//! after lines that say `--- was` and `--- is`.
 
 use std::fs;
 use std::path::Path;

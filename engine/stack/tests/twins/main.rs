@@ -1,6 +1,6 @@
-//! The negative twins of the scripts: the stack is built with one planted fault at a time, and the script
-//! that is there for it must fail; without a fault it must pass. This takes some minutes of building,
-//! so that it runs only when asked: `cargo test -p barewire-stack --test twins`.
+//! The negative twins of the scripts: the stack is built with one planted fault at a time, and the
+//! script that is there for it must fail; without a fault it must pass. This takes some minutes of
+//! building, so that it runs only when asked: `cargo test -p barewire-stack --test twins`.
 
 mod fault;
 
@@ -50,7 +50,8 @@ impl Copy {
         command.output().expect("cargo runs")
     }
 
-    /// Plants the fault, asks its script, and takes the fault out again; an error when nobody noticed.
+    /// Plants the fault, asks its script, and takes the fault out again; an error when nobody
+    /// noticed.
     fn try_fault(&self, fault: &Fault) -> Result<(), String> {
         let path = self.tree.join("engine/stack").join(&fault.file);
         let sound = fs::read_to_string(&path)
