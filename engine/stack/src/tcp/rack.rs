@@ -10,9 +10,6 @@ use super::seq::Seq;
 /// (the DupThresh of RFC 8985 section 6.2 step 4).
 const DUP_THRESH: u32 = 3;
 
-/// The reordering window begins as a quarter of the round trip and grows by quarters.
-const REO_WND_MULT_MAX: u8 = 16;
-
 /// Recoveries without a DSACK after which the reordering window is reset.
 const REO_WND_PERSIST: u8 = 16;
 
@@ -105,7 +102,7 @@ impl Rack {
             return;
         }
         self.dsack_round = nxt;
-        self.reo_wnd_mult = (self.reo_wnd_mult + 1).min(REO_WND_MULT_MAX);
+        self.reo_wnd_mult = self.reo_wnd_mult.saturating_add(1);
         self.reo_wnd_persist = REO_WND_PERSIST;
     }
 
