@@ -102,6 +102,7 @@ counters! {
     TcpFastRetransmits "tcp_fast_retransmits" Warn "events" "Recoveries begun by RACK or by three duplicate ACKs.";
     TcpTailProbes "tcp_tail_probes" Warn "segments" "Tail loss probes sent (RFC 8985): the end of a flight was not acknowledged in time.";
     TcpDsackIn "tcp_dsack_in" Count "segments" "Acknowledgements that report data received twice (RFC 2883): something was sent again too early.";
+    TcpRecoveriesUndone "tcp_recoveries_undone" Count "events" "Recoveries that turned out to be needless, because segments had only changed places; the window was given back.";
     TcpEcnMarked "tcp_ecn_marked" Count "segments" "Segments that a router marked instead of dropping them (RFC 3168).";
     TcpEcnReductions "tcp_ecn_reductions" Warn "events" "Windows reduced because the peer saw marked segments (RFC 3168).";
     TcpTimeouts "tcp_timeouts" Warn "events" "Retransmission timeouts.";

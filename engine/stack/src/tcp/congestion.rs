@@ -54,8 +54,20 @@ pub struct Congestion {
     slow_start: SlowStart,
     cubic: Cubic,
     prr: Prr,
+    /// What the last recovery took away, while it may turn out to have been needless.
+    undo: Undo,
     /// When the window was last seen to be used.
     validated_at: Tick,
+}
+
+/// A reduction that is taken back if every retransmission proves to have been a duplicate: then
+/// nothing was lost, and segments only changed places on the way (RFC 2883 section 5).
+#[derive(Debug, Default)]
+struct Undo {
+    cwnd: u32,
+    ssthresh: u32,
+    /// Retransmissions that no DSACK has answered; 0 also when there is nothing to take back.
+    n_unanswered: u16,
 }
 
 /// What is needed of a connection to grow its window.
@@ -87,6 +99,7 @@ impl Congestion {
             slow_start: SlowStart::new(iss),
             cubic: Cubic::default(),
             prr: Prr::default(),
+            undo: Undo::default(),
             validated_at: Tick::NEVER,
         }
     }
@@ -139,6 +152,12 @@ impl Congestion {
         in_flight: u32,
         mss: u32,
     ) {
+        // A mark of the network is never taken back.
+        self.undo = if to == Phase::Recovery {
+            Undo { cwnd: self.cwnd, ssthresh: self.ssthresh, n_unanswered: 0 }
+        } else {
+            Undo::default()
+        };
         if self.phase == Phase::Open {
             self.lower_threshold(control, in_flight, mss);
             self.prr = Prr::new(in_flight);
@@ -159,6 +178,29 @@ impl Congestion {
         if matches!(self.phase, Phase::Recovery | Phase::Reduced) {
             self.prr.on_sent(n);
         }
+    }
+
+    /// A segment was sent again.
+    pub fn on_resent(&mut self) {
+        if self.phase == Phase::Recovery {
+            self.undo.n_unanswered = self.undo.n_unanswered.saturating_add(1);
+        }
+    }
+
+    /// The receiver got something twice. When that holds for all that recovery sent again, the window
+    /// is what it was before; tells whether that is so now.
+    pub fn on_duplicate(&mut self) -> bool {
+        if self.undo.n_unanswered == 0 || self.phase == Phase::Loss {
+            return false;
+        }
+        self.undo.n_unanswered -= 1;
+        if self.undo.n_unanswered > 0 {
+            return false;
+        }
+        self.cwnd = self.cwnd.max(self.undo.cwnd);
+        self.ssthresh = self.ssthresh.max(self.undo.ssthresh);
+        self.phase = Phase::Open;
+        true
     }
 
     /// `una` is acknowledged: tells whether that ends a phase.
@@ -191,6 +233,7 @@ impl Congestion {
         mss: u32,
         first: bool,
     ) {
+        self.undo = Undo::default();
         if first {
             self.lower_threshold(control, in_flight.min(self.cwnd), mss);
         }
@@ -327,6 +370,24 @@ mod tests {
             assert!(!cc.ends_phase(Seq(11_999)) && cc.ends_phase(Seq(12_000)));
             assert_eq!((cc.cwnd, cc.phase()), (threshold, Phase::Open));
         }
+    }
+
+    #[test]
+    fn a_recovery_that_was_needless_is_taken_back_once_all_of_it_is_known_to_be() {
+        let mut cc = open();
+        cc.reduce(RENO, Phase::Recovery, Seq(10_000), 10_000, MSS);
+        cc.on_resent();
+        cc.on_resent();
+        assert!(!cc.on_duplicate());
+        assert!(cc.ends_phase(Seq(10_000)) && cc.cwnd == 5_000);
+        assert!(cc.on_duplicate());
+        assert_eq!((cc.cwnd, cc.ssthresh, cc.phase()), (10_000, u32::MAX, Phase::Open));
+        assert!(!cc.on_duplicate(), "once");
+
+        cc.reduce(RENO, Phase::Recovery, Seq(20_000), 10_000, MSS);
+        cc.on_resent();
+        cc.on_timeout(RENO, Seq(20_000), 10_000, MSS, true);
+        assert!(!cc.on_duplicate(), "not after a timeout");
     }
 
     #[test]

@@ -343,6 +343,7 @@ impl Connection {
     /// A segment leaves again.
     fn note_resent(&mut self, cx: &mut Context<'_>) {
         cx.stats.inc(Counter::TcpRetransmitted);
+        self.congestion.on_resent();
         self.congestion.on_sent(u32::from(self.snd.mss));
         self.active_at = Tick::at(cx.now);
         if !self.timers.retransmit.is_armed() {

@@ -202,6 +202,9 @@ impl Connection {
                 cx.stats.inc(Counter::TcpDsackIn);
                 news.dsack_end = Some(Seq(right));
                 self.rack.on_dsack(una, nxt);
+                if self.congestion.on_duplicate() {
+                    cx.stats.inc(Counter::TcpRecoveriesUndone);
+                }
             }
         }
         blocks.retain(|(left, right)| {

@@ -514,3 +514,22 @@ fn without_sack_a_retransmission_that_is_lost_again_does_not_wait_for_the_next_t
     assert!(!sent(&mut lab, start).contains(&2000), "once");
     lab.audit();
 }
+
+#[test]
+fn a_recovery_for_what_only_changed_places_is_taken_back() {
+    let mut lab = Lab::new();
+    let (mut flow, id, una) = sending(&mut lab, 20);
+    let before = cwnd(&lab, id);
+    lab.advance_ms(10);
+    for n in 2..=4 {
+        sack(&mut lab, &flow, &[(una + 1000, una + n * 1000)]);
+    }
+    assert_eq!(lab.stat(Counter::TcpFastRetransmits), 1);
+    // The first segment was only late; a round trip later its repetition is reported.
+    flow.ack = una + 12_000;
+    lab.ack(&flow);
+    assert!(cwnd(&lab, id) < before);
+    lab.advance_ms(10);
+    sack(&mut lab, &flow, &[(una, una + 1000)]);
+    assert_eq!((cwnd(&lab, id) >= before, lab.stat(Counter::TcpRecoveriesUndone)), (true, 1));
+}
