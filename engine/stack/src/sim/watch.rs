@@ -55,10 +55,14 @@ impl Watch {
         let n_recycled = stack.stats().get(Counter::TimeWaitRecycled);
         let recycled = std::mem::replace(&mut self.n_recycled, n_recycled) != n_recycled;
         let time_wait = stack.config().tcp.time_wait;
+        let has_deadline = stack.poll_timeout(now).is_some();
         for at in (0..self.live.len()).rev() {
             let slot = self.live[at];
             if let Some(info) = stack.conn_info(slot) {
                 self.look(now, &info, Cause::Call)?;
+                if info.snd_una != info.snd_nxt && info.state != State::Closed && !has_deadline {
+                    return Err(format!("in flight, and nothing watches over it: {info:?}"));
+                }
                 continue;
             }
             self.live.swap_remove(at);

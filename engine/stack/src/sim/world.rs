@@ -110,6 +110,8 @@ impl<'a> World<'a> {
             hooks,
             plan,
         };
+        world.oracle.flows_move =
+            world.plan.faults.iter().any(|plan| matches!(plan.fault, Fault::Rehash(_)));
         world.links.set(world.plan.calm, world.plan.calm, &mut world.dice);
         world.enter_plan();
         world
