@@ -22,9 +22,6 @@ pub(super) struct Oracle {
     syn_queues: BTreeMap<[u8; 12], u64>,
     /// Flows of the plan whose handshake met what may rightly end it.
     tainted: BTreeSet<usize>,
-    /// An indirection table changes on the way: then the SYN of a new life may reach a worker that
-    /// knows nothing of the old one on another.
-    pub(super) flows_move: bool,
     /// Memory for what is compared.
     expected: Vec<u8>,
     /// Corrupts one byte before it is judged, to test the oracle itself.
@@ -69,12 +66,6 @@ impl Oracle {
         has_cookies: bool,
     ) -> Result<usize, String> {
         let number = self.ends.len();
-        let lives = |end: &&Ledger| end.tuple == tuple && end.outcome.is_none();
-        if let Some(other) = self.ends.iter().find(lives).filter(|_| !self.flows_move) {
-            return Err(format!(
-                "a second connection of {tuple:?}, while this one lives: {other:?}"
-            ));
-        }
         let before = self.by_number.insert((tuple.to_bytes(), iss), number);
         if let Some(before) = before {
             if !(has_cookies && self.ends[before].outcome.is_some()) {
@@ -371,16 +362,6 @@ mod tests {
             write_stream(7, 3 + split as u64, &mut parts[split..]);
             assert_eq!(parts, whole, "{split}");
         }
-    }
-
-    #[test]
-    fn a_four_tuple_has_one_connection_at_a_time() {
-        let (mut oracle, one, _) = pair();
-        let tuple = oracle.ends[one].tuple;
-        assert!(oracle.enroll(0, tuple, 6, false, false).is_err());
-        oracle.flows_move = true;
-        assert!(oracle.enroll(0, tuple, 6, false, false).is_ok(), "on another worker");
-        assert!(oracle.enroll(0, tuple, 5, false, false).is_err(), "never with the same number");
     }
 
     #[test]

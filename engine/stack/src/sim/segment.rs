@@ -43,6 +43,20 @@ impl Sent {
     pub(super) fn payload_len(&self) -> u32 {
         self.payload.len() as u32
     }
+
+    /// The segment as a line of a trace.
+    pub(super) fn line(&self) -> String {
+        let Sent { tcp, src, dst, .. } = self;
+        format!(
+            "{src} > {dst} {:?} seq {} ack {} win {} len {} {:?}",
+            tcp.flags,
+            tcp.seq,
+            tcp.ack,
+            tcp.window,
+            self.payload_len(),
+            tcp.options
+        )
+    }
 }
 
 /// The flow of a TCP frame as its receiver sees it, read without any check; nothing for a frame

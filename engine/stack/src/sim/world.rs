@@ -7,7 +7,7 @@ use super::attacker;
 use super::link::{self, Links};
 use super::nic::{FRAME_BYTES, Steering, TABLE_LEN};
 use super::oracle::{Oracle, turned};
-use super::plan::{Fault, LISTEN_PORTS, Narrow, Plan, endpoints, host_of};
+use super::plan::{Fault, FaultPlan, LISTEN_PORTS, Narrow, Plan, endpoints, host_of};
 use super::router;
 use super::segment::{self, Sent};
 use super::trace::Trace;
@@ -110,8 +110,6 @@ impl<'a> World<'a> {
             hooks,
             plan,
         };
-        world.oracle.flows_move =
-            world.plan.faults.iter().any(|plan| matches!(plan.fault, Fault::Rehash(_)));
         world.links.set(world.plan.calm, world.plan.calm, &mut world.dice);
         world.enter_plan();
         world
@@ -286,6 +284,7 @@ impl<'a> World<'a> {
         }
         let mut scene =
             Scene { now, quiet: self.quiet, oracle: &mut self.oracle, scratch: &mut self.scratch };
+        let n_known = scene.oracle.ends().len();
         let turn = it.turn(&mut scene, &self.book)?;
         it.idle_turns = if turn.worked { 0 } else { it.idle_turns + 1 };
         if let Some(at) = turn.wake_at {
@@ -295,8 +294,28 @@ impl<'a> World<'a> {
             let at = if at <= now { now + back_off.min(IDLE_MAX) } else { at };
             self.wake(host, worker, at);
         }
+        self.judge_tables(host, n_known)?;
         self.pass_parcels(host, worker);
         self.depart(host, worker)
+    }
+
+    /// The connections that became known in this turn are in the table of one worker only, unless
+    /// flows change their queue: then the SYN of a new life may reach a worker that knows nothing of
+    /// the old one on another.
+    fn judge_tables(&self, host: usize, n_known: usize) -> Result<(), String> {
+        let moves = |plan: &FaultPlan| matches!(plan.fault, Fault::Rehash(_));
+        let fresh = &self.oracle.ends()[n_known..];
+        if fresh.is_empty() || self.plan.faults.iter().any(moves) {
+            return Ok(());
+        }
+        for end in fresh {
+            let workers = self.hosts[host].workers.iter();
+            let n = workers.filter(|it| it.stack.conn_between(&end.tuple).is_some()).count();
+            if n > 1 {
+                return Err(format!("in the tables of {n} workers: {end:?}"));
+            }
+        }
+        Ok(())
     }
 
     /// What a worker did not know goes to the next one, if its inbox has room.
@@ -338,7 +357,7 @@ impl<'a> World<'a> {
         self.trace.frame(now, host, frame);
         if let Some(sent) = &sent {
             self.segments += 1;
-            self.trace.line(now, || format!("{host}.{worker} {}", line_of(sent)));
+            self.trace.line(now, || format!("{host}.{worker} {}", sent.line()));
             self.judge_sent(sent)?;
             if sent.tcp.flags.contains(Flags::RST) {
                 self.oracle.note_reset(&sent.tuple());
@@ -362,7 +381,7 @@ impl<'a> World<'a> {
             .map(|host| self.plan.hosts.get(host).map_or(u16::MAX, |host| host.config.tcp.mss));
         let mss = u32::from(mss[0].min(mss[1]).max(MSS_MIN));
         if len + sent.options_len as u32 > mss {
-            return Err(format!("{len} bytes do not fit an MSS of {mss}: {}", line_of(sent)));
+            return Err(format!("{len} bytes do not fit an MSS of {mss}: {}", sent.line()));
         }
         let Some(receiver) = self.hosts.get(hosts[1]) else { return Ok(()) };
         let tuple = turned(&sent.tuple());
@@ -387,7 +406,7 @@ impl<'a> World<'a> {
         if ends.is_empty() || ends.iter().any(fits) {
             return Ok(());
         }
-        Err(format!("beyond the window: {} to {ends:?}", line_of(sent)))
+        Err(format!("beyond the window: {} to {ends:?}", sent.line()))
     }
 
     /// Carries a frame to whom it is addressed.
@@ -645,25 +664,9 @@ impl<'a> World<'a> {
         });
         let left: Vec<ConnInfo> = left.take(3).collect();
         let (unopened, flying) = (self.n_unopened, self.n_flying);
-        let half_open: u64 =
-            self.workers().map(|w| w.stack.stats().get(Counter::ConnsHalfOpen)).sum();
         format!(
-            "not over in time: {unopened} unopened, {flying} frames on the way, {half_open} \
-             half-open; first of what is left: {left:?}"
+            "not over in time: {unopened} unopened, {flying} frames on the way; first of what is \
+             left: {left:?}"
         )
     }
-}
-
-/// A segment as a line of a trace.
-fn line_of(sent: &Sent) -> String {
-    let Sent { tcp, src, dst, .. } = sent;
-    format!(
-        "{src} > {dst} {:?} seq {} ack {} win {} len {} {:?}",
-        tcp.flags,
-        tcp.seq,
-        tcp.ack,
-        tcp.window,
-        sent.payload_len(),
-        tcp.options
-    )
 }
