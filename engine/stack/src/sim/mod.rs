@@ -8,8 +8,8 @@
 //! transitions of RFC 9293 happen, numbers and windows never go back, every frame that is sent is
 //! well formed and fits MSS and window, and no frame, buffer or record is lost. Liveness is judged
 //! after the faults have stopped: connections whose both ends live come to their end, graceful ones
-//! that nothing rightly killed have delivered every byte, and within ten virtual minutes every
-//! record is gone.
+//! that nothing rightly killed have delivered every byte, and within half a virtual hour, which is
+//! what timeouts that faults have backed off may take, every record is gone.
 //!
 //! - `plan`, `script`, `draw`: what a seed decides
 //! - `agenda`: the clock

@@ -218,6 +218,8 @@ impl Actor {
     }
 }
 
-/// How long after all is quiet a connection whose both ends live must be over. Then what is left,
-/// whose other end is gone, is given up by its application.
-pub(super) const PATIENCE: Duration = Duration::from_secs(420);
+/// How long after all is quiet a connection whose both ends live must be over. Without timestamps and
+/// SACK a retransmission that is lost again waits for a timeout that faults have backed off to
+/// `rto_max` of 120 s, several times, and R2 with 15 retries comes after 15 minutes at least. Then
+/// what is left, whose other end is gone, is given up by its application.
+pub(super) const PATIENCE: Duration = Duration::from_secs(1_500);

@@ -27,8 +27,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 /// When runs begin: no clock starts at zero.
 const BEGIN: Instant = Instant::from_nanos(1_000_000_000_000);
 
-/// How long after all is quiet everything is gone.
-const LIMIT: Duration = Duration::from_secs(600);
+/// How long after all is quiet everything is gone: [`PATIENCE`], and time for the last FINs.
+const LIMIT: Duration = Duration::from_secs(1_800);
 
 /// How long a four-tuple that is in use is left alone before it is tried again.
 const REOPEN: Duration = Duration::from_secs(1);
