@@ -106,6 +106,12 @@ impl Rack {
         self.reo_wnd_persist = REO_WND_PERSIST;
     }
 
+    /// What was delivered last says nothing of what is sent from now on: nothing is in flight any
+    /// more, or a timeout has judged it. Kept for half an hour it would lie ahead of the clock.
+    pub fn forget_delivered(&mut self) {
+        self.rtt_us = 0;
+    }
+
     /// A recovery or a timeout is over.
     pub fn on_recovered(&mut self) {
         self.reo_wnd_persist = self.reo_wnd_persist.saturating_sub(1);

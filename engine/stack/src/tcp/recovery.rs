@@ -149,6 +149,7 @@ impl Connection {
             let is_oldest = segment.start == una;
             Some(is_oldest || !sack || rack.is_overdue(segment, now_us, reo_wnd_us))
         });
+        self.rack.forget_delivered();
         self.snd.dup_acks = 0;
         self.snd.tail_probe = None;
         self.snd.at_once = true;
@@ -176,6 +177,9 @@ impl Connection {
             }
         });
         news.delivered = news.n - (sacked - self.snd.board.sacked_bytes());
+        if self.snd.board.is_empty() {
+            self.rack.forget_delivered();
+        }
         self.snd.una = ack;
         self.snd.nxt = self.snd.nxt.max(ack);
         self.snd.retries = 0;

@@ -533,3 +533,33 @@ fn a_recovery_for_what_only_changed_places_is_taken_back() {
     sack(&mut lab, &flow, &[(una, una + 1000)]);
     assert_eq!((cwnd(&lab, id) >= before, lab.stat(Counter::TcpRecoveriesUndone)), (true, 1));
 }
+
+#[test]
+fn a_receiver_without_room_is_not_asked_at_the_speed_of_the_path() {
+    let mut lab = Lab::new();
+    let (mut flow, id, una) = sending(&mut lab, 3);
+    lab.advance_ms(10);
+    flow.ack = una + 3000;
+    lab.ack(&flow);
+    // The clock of microseconds wraps after 71 minutes: what was delivered 40 minutes ago looks like
+    // half an hour from now.
+    lab.advance(Duration::from_secs(2_400));
+    lab.stack.send(lab.now, id, &[1; 3000]);
+    lab.turn();
+    lab.sent.clear();
+    lab.advance_ms(10);
+    // All three arrive and are thrown away; each gets the same ACK at once. So does whatever follows.
+    for _ in 0..3 {
+        lab.ack(&flow);
+    }
+    let mut n_sent = 0;
+    for _ in 0..500 {
+        lab.advance_ms(2);
+        let again = sent(&mut lab, una).len();
+        n_sent += again;
+        for _ in 0..again {
+            lab.ack(&flow);
+        }
+    }
+    assert!((2..=8).contains(&n_sent), "{n_sent} in a second");
+}
