@@ -66,8 +66,8 @@ pub struct Congestion {
 struct Undo {
     cwnd: u32,
     ssthresh: u32,
-    /// Retransmissions that no DSACK has answered; 0 also when there is nothing to take back.
-    n_unanswered: u16,
+    /// Bytes sent again that no DSACK has answered; 0 also when there is nothing to take back.
+    unanswered: u32,
 }
 
 /// What is needed of a connection to grow its window.
@@ -154,7 +154,7 @@ impl Congestion {
     ) {
         // A mark of the network is never taken back.
         self.undo = if to == Phase::Recovery {
-            Undo { cwnd: self.cwnd, ssthresh: self.ssthresh, n_unanswered: 0 }
+            Undo { cwnd: self.cwnd, ssthresh: self.ssthresh, unanswered: 0 }
         } else {
             Undo::default()
         };
@@ -180,21 +180,22 @@ impl Congestion {
         }
     }
 
-    /// A segment was sent again.
-    pub fn on_resent(&mut self) {
+    /// `n` bytes were sent again.
+    pub fn on_resent(&mut self, n: u32) {
+        self.on_sent(n);
         if self.phase == Phase::Recovery {
-            self.undo.n_unanswered = self.undo.n_unanswered.saturating_add(1);
+            self.undo.unanswered = self.undo.unanswered.saturating_add(n);
         }
     }
 
-    /// The receiver got something twice. When that holds for all that recovery sent again, the window
+    /// The receiver got `n` bytes twice. When that holds for all that recovery sent again, the window
     /// is what it was before; tells whether that is so now.
-    pub fn on_duplicate(&mut self) -> bool {
-        if self.undo.n_unanswered == 0 || self.phase == Phase::Loss {
+    pub fn on_duplicate(&mut self, n: u32) -> bool {
+        if self.undo.unanswered == 0 || self.phase == Phase::Loss {
             return false;
         }
-        self.undo.n_unanswered -= 1;
-        if self.undo.n_unanswered > 0 {
+        self.undo.unanswered = self.undo.unanswered.saturating_sub(n);
+        if self.undo.unanswered > 0 {
             return false;
         }
         self.cwnd = self.cwnd.max(self.undo.cwnd);
@@ -376,18 +377,18 @@ mod tests {
     fn a_recovery_that_was_needless_is_taken_back_once_all_of_it_is_known_to_be() {
         let mut cc = open();
         cc.reduce(RENO, Phase::Recovery, Seq(10_000), 10_000, MSS);
-        cc.on_resent();
-        cc.on_resent();
-        assert!(!cc.on_duplicate());
+        cc.on_resent(MSS);
+        cc.on_resent(MSS);
+        assert!(!cc.on_duplicate(MSS));
         assert!(cc.ends_phase(Seq(10_000)) && cc.cwnd == 5_000);
-        assert!(cc.on_duplicate());
+        assert!(cc.on_duplicate(MSS));
         assert_eq!((cc.cwnd, cc.ssthresh, cc.phase()), (10_000, u32::MAX, Phase::Open));
-        assert!(!cc.on_duplicate(), "once");
+        assert!(!cc.on_duplicate(MSS), "once");
 
         cc.reduce(RENO, Phase::Recovery, Seq(20_000), 10_000, MSS);
-        cc.on_resent();
+        cc.on_resent(MSS);
         cc.on_timeout(RENO, Seq(20_000), 10_000, MSS, true);
-        assert!(!cc.on_duplicate(), "not after a timeout");
+        assert!(!cc.on_duplicate(MSS), "not after a timeout");
     }
 
     #[test]

@@ -247,9 +247,19 @@ impl Connection {
         self.rcv.ack = true;
         cx.stats.inc(Counter::TcpDuplicate);
         let end = (seq + len as u32).min(self.rcv.nxt);
-        if self.sack && seq.lt(end) {
-            self.rcv.dsack = Some((seq, end));
+        if seq.lt(end) {
+            self.report_duplicate(seq, end);
         }
+    }
+
+    /// One ACK may tell of all that arrives in a turn: what adjoins is reported together.
+    fn report_duplicate(&mut self, start: Seq, end: Seq) {
+        let (start, end) = match self.rcv.dsack {
+            Some((left, right)) if right == start => (left, end),
+            Some((left, right)) if left == end => (start, right),
+            _ => (start, end),
+        };
+        self.rcv.dsack = self.sack.then_some((start, end));
     }
 
     /// Second, the RST bit (RFC 5961 section 3.2; RFC 1337 in TIME-WAIT).
@@ -433,7 +443,7 @@ impl Connection {
             Kept::Twice => {
                 cx.stats.inc(Counter::TcpDuplicate);
                 let end = seq + payload.len() as u32;
-                self.rcv.dsack = self.sack.then_some((seq, end));
+                self.report_duplicate(seq, end);
                 Continue(())
             }
             Kept::Full => Break(Verdict::Drop(Counter::DropReassembly)),

@@ -68,7 +68,7 @@ impl Connection {
             self.snd.max = self.snd.nxt;
         } else {
             self.snd.board.resend(cx.segments, now_us, 1)?;
-            self.note_resent(cx);
+            self.note_resent(cx, 1);
         }
         let flags = match self.state {
             State::SynSent => Flags::SYN,
@@ -104,7 +104,7 @@ impl Connection {
         }
         self.snd.at_once = false;
         let again = self.snd.board.resend(cx.segments, micros(cx.now), mss)?;
-        self.note_resent(cx);
+        self.note_resent(cx, again.len);
         Some(self.segment_again(cx, &again))
     }
 
@@ -122,7 +122,7 @@ impl Connection {
             Some(out) => out,
             None => {
                 let again = self.snd.board.resend_last(cx.segments, micros(cx.now), mss)?;
-                self.note_resent(cx);
+                self.note_resent(cx, again.len);
                 self.segment_again(cx, &again)
             }
         };
@@ -340,11 +340,10 @@ impl Connection {
         }
     }
 
-    /// A segment leaves again.
-    fn note_resent(&mut self, cx: &mut Context<'_>) {
+    /// A segment of `len` numbers leaves again.
+    fn note_resent(&mut self, cx: &mut Context<'_>, len: u32) {
         cx.stats.inc(Counter::TcpRetransmitted);
-        self.congestion.on_resent();
-        self.congestion.on_sent(u32::from(self.snd.mss));
+        self.congestion.on_resent(len);
         self.active_at = Tick::at(cx.now);
         if !self.timers.retransmit.is_armed() {
             self.arm_retransmit(cx, None);

@@ -206,7 +206,7 @@ impl Connection {
                 cx.stats.inc(Counter::TcpDsackIn);
                 news.dsack_end = Some(Seq(right));
                 self.rack.on_dsack(una, nxt);
-                if self.congestion.on_duplicate() {
+                if self.congestion.on_duplicate(Seq(right) - Seq(left)) {
                     cx.stats.inc(Counter::TcpRecoveriesUndone);
                 }
             }

@@ -1,10 +1,10 @@
 //! The receiver: acceptability, acknowledgement, reassembly, the window it offers.
 
 use crate::peer::*;
-use barewire_stack::stack::StackConfig;
+use barewire_stack::stack::{Miss, StackConfig};
 use barewire_stack::stats::Counter;
 use barewire_stack::tcp::{Events, TcpConfig};
-use barewire_stack::wire::tcp::{Flags, Options, Timestamps};
+use barewire_stack::wire::tcp::{Flags, Options, Tcp, Timestamps};
 
 fn sack() -> Options {
     Options { mss: Some(1000), sack_permitted: true, ..Options::default() }
@@ -158,7 +158,7 @@ fn urgent_data_stay_in_line() {
     let mut lab = Lab::new();
     let (flow, id) = lab.open(1);
     for (i, pointer) in [0u16, 1, 65535].into_iter().enumerate() {
-        let tcp = barewire_stack::wire::tcp::Tcp {
+        let tcp = Tcp {
             seq: flow.seq + i as u32,
             ack: flow.ack,
             flags: ACK | Flags::URG,
@@ -260,4 +260,29 @@ fn what_arrives_twice_is_told_in_the_first_block() {
     lab.sent.clear();
     lab.segment(&flow, ACK, flow.seq, flow.ack, &[1; 100]);
     assert!(lab.expect_flags(ACK).tcp.options.sack.is_empty(), "not without SACK");
+}
+
+#[test]
+fn duplicates_of_one_turn_that_adjoin_are_told_together() {
+    let mut lab = Lab::new();
+    let (flow, _) = lab.open_with(1, sack());
+    let start = flow.seq;
+    lab.segment(&flow, ACK, start, flow.ack, &[1; 300]);
+    lab.sent.clear();
+    for at in [100, 200] {
+        let tcp = Tcp {
+            src_port: flow.port,
+            dst_port: PORT,
+            seq: start + at,
+            ack: flow.ack,
+            flags: ACK,
+            window: flow.window,
+            ..Tcp::default()
+        };
+        let mut frame = frame_of(PEER_IP, STACK_IP, &tcp, &[1; 100]);
+        lab.stack.on_frame(lab.now, &mut frame, Miss::Answer);
+    }
+    lab.turn();
+    let blocks: Vec<_> = lab.expect_flags(ACK).tcp.options.sack.iter().collect();
+    assert_eq!(blocks, [(start + 100, start + 300)]);
 }
