@@ -47,8 +47,11 @@ impl<'a> Capture<'a> {
         assert!(log.contains("\n0 packets dropped by kernel"), "{log}");
         let n = self.found("tcp").len();
         assert!(n >= n_segments_min, "expected at least {n_segments_min} segments, found {n}");
+        // A sum that comes out as 0xffff is one of two ways to write zero, and the kernel's; tshark
+        // takes only the other one. It happens to one segment in 65,536.
         let wrong = self.found(
-            "(tcp.analysis.flags && !tcp.analysis.window_update) || tcp.checksum.status == Bad \
+            "(tcp.analysis.flags && !tcp.analysis.window_update) \
+             || (tcp.checksum.status == Bad && tcp.checksum != 0xffff) \
              || ip.checksum.status == Bad || _ws.malformed || tcp.flags.reset == 1",
         );
         assert_eq!(wrong, [""; 0]);
