@@ -25,7 +25,7 @@ pub struct Rack {
     /// Its round trip; 0 before the first delivery.
     rtt_us: u32,
     /// The smallest round trip of the last minutes, and when it was seen.
-    pub min_rtt_us: u32,
+    min_rtt_us: u32,
     min_rtt_ms: u32,
     /// The highest number delivered (RACK.fack).
     fack: Seq,
@@ -64,11 +64,6 @@ impl Rack {
             reo_wnd_persist: 0,
             dsack_round: iss,
         }
-    }
-
-    /// Segments were seen to arrive in another order than they were sent.
-    pub fn has_seen_reordering(&self) -> bool {
-        self.reordering
     }
 
     /// `segment` was delivered at `now_us` (RFC 8985 section 6.2 steps 1 to 3). Returns its round
@@ -191,7 +186,7 @@ mod tests {
         let mut rack = Rack::new(Seq(0));
         rack.on_delivered(&segment(100, 20), 1_020);
         rack.on_delivered(&segment(0, 10), 1_030);
-        assert!(rack.has_seen_reordering());
+        assert!(rack.reordering);
         assert_eq!(rack.reo_wnd_us(1_000, 5, true), 250);
     }
 

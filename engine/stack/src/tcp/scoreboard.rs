@@ -172,11 +172,6 @@ impl Scoreboard {
         (self.n > 0).then_some(&self.first)
     }
 
-    /// The newest segment.
-    pub fn last<'a>(&'a self, records: &'a Segments) -> Option<&'a Segment> {
-        if self.tail == NIL { self.first() } else { Some(self.get(records, self.tail)) }
-    }
-
     /// The segments in sequence order.
     pub fn iter<'a>(&'a self, records: &'a Segments) -> impl Iterator<Item = &'a Segment> {
         let mut at = if self.n > 0 { FIRST } else { NIL };
