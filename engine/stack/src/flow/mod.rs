@@ -1,6 +1,7 @@
 //! Which connection a segment belongs to: the four-tuple, and the keyed table that finds its record;
-//! and which queue it arrives at, by the rules of the NIC. It knows neither TCP nor frames.
+//! which queue it arrives at, by the rules of the NIC, and which ports lead to a queue. It knows neither TCP nor frames.
 
+pub mod port;
 pub mod rss;
 mod table;
 mod tuple;

@@ -50,8 +50,9 @@ impl Stack {
         Ok(self.records.id(slot))
     }
 
-    /// A port in `ports` that is free between `local` and `remote`. The search begins at a place
-    /// that differs per peer (RFC 6056 algorithm 3) and looks at every port at most once.
+    /// A port in `ports` that is free between `local` and `remote`, and whose segments arrive at this
+    /// worker's queue where that is known. The search begins at a place that differs per peer (RFC
+    /// 6056 algorithm 3) and looks at every port at most once.
     pub fn free_port(
         &mut self,
         now: Instant,
@@ -59,19 +60,25 @@ impl Stack {
         remote: SocketAddrV4,
         ports: std::ops::RangeInclusive<u16>,
     ) -> Result<u16, ConnectError> {
-        let n = u32::from(*ports.end()) - u32::from(*ports.start()) + 1;
         let whole = FourTuple::new(SocketAddrV4::new(local, 0), remote);
-        let offset =
-            self.config.secret.isn(&whole, Instant::ZERO).0.wrapping_add(now.as_nanos() as u32);
-        for i in 0..n {
-            let step = u32::from(self.next_port).wrapping_add(offset).wrapping_add(i) % n;
-            let port = ports.start() + step as u16;
-            if self.find(&FourTuple::new(SocketAddrV4::new(local, port), remote)).is_none() {
-                self.next_port = self.next_port.wrapping_add(1);
-                return Ok(port);
+        let offset = self.config.secret.port_offset(&whole).wrapping_add(now.as_nanos());
+        // The next choice begins one bucket and one port further.
+        let seed = offset.wrapping_add(u64::from(self.next_port) * 0x1_0000_0001);
+        let is_free = |&port: &u16| {
+            self.find(&FourTuple::new(SocketAddrV4::new(local, port), remote)).is_none()
+        };
+        let port = match &self.queue_ports {
+            Some(own) => {
+                let mut walk = own.walk(local, remote, seed);
+                std::iter::from_fn(|| own.next(&ports, &mut walk)).find(is_free)
             }
-        }
-        Err(ConnectError::NoPort)
+            None => {
+                let n = u64::from(*ports.end()) - u64::from(*ports.start()) + 1;
+                (0..n).map(|i| ports.start() + (seed.wrapping_add(i) % n) as u16).find(is_free)
+            }
+        };
+        self.next_port = self.next_port.wrapping_add(1);
+        port.ok_or(ConnectError::NoPort)
     }
 
     /// Queues bytes for sending; returns how many were taken. When not all, a WRITABLE event

@@ -27,6 +27,7 @@ pub use config::{Prefix, Resolver, StackConfig};
 pub use demux::{Disposition, Miss};
 pub use record::ConnId;
 
+use crate::flow::port::QueuePorts;
 use crate::flow::{FourTuple, Table};
 use crate::stats::{Counter, Counters};
 use crate::tcp::buffer::{CHUNK_BYTES, Pool};
@@ -186,6 +187,8 @@ pub struct Stack {
     burst: u32,
     /// Where the search for a free port starts (RFC 6056 algorithm 3).
     next_port: u16,
+    /// The ports that answers to this worker's queue arrive at, where the NIC says.
+    queue_ports: Option<Box<QueuePorts>>,
 }
 
 /// RST answers are limited per second, so that a flood is not reflected.
@@ -222,6 +225,7 @@ impl Stack {
             resets: ResetLimit { second: now, left: config.resets_per_second_max },
             burst: 0,
             next_port: key[0] as u16,
+            queue_ports: None,
             config,
         }
     }
@@ -229,6 +233,12 @@ impl Stack {
     /// The configuration it was made with.
     pub fn config(&self) -> &StackConfig {
         &self.config
+    }
+
+    /// From now on free ports are chosen among these, or without regard to the NIC. Connections that
+    /// exist go on.
+    pub fn set_queue_ports(&mut self, ports: Option<QueuePorts>) {
+        self.queue_ports = ports.map(Box::new);
     }
 
     /// The counters.

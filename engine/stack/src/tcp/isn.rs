@@ -1,6 +1,7 @@
 //! What an outsider must not predict: initial sequence numbers (RFC 6528: a keyed function of the
 //! four-tuple plus a clock of 4 microseconds), the per-connection offset of the timestamp clock (RFC
-//! 7323 section 5.4), and the hash in SYN cookies. The keys are an argument: nothing in here is random by itself.
+//! 7323 section 5.4), the hash in SYN cookies, and where the choice of a port starts. The keys are an
+//! argument: nothing in here is random by itself.
 
 use super::seq::Seq;
 use crate::flow::FourTuple;
@@ -50,6 +51,11 @@ impl Secret {
         bytes[1] = low;
         bytes[2..].copy_from_slice(&bound);
         self.hash(tuple, 2, &bytes)
+    }
+
+    /// Where the choice of a local port to a peer starts (RFC 6056 section 3.3.3).
+    pub fn port_offset(&self, tuple: &FourTuple) -> u64 {
+        self.hash(tuple, 3, &[])
     }
 
     /// The key of the connection table's hash.

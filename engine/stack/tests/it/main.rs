@@ -9,6 +9,7 @@ mod inject;
 mod pair;
 mod peer;
 mod pmtu;
+mod ports;
 mod receive;
 mod recovery;
 mod send;
