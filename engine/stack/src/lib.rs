@@ -44,6 +44,7 @@
 //! - [`tcp`]: one connection
 //! - [`flow`]: which connection a segment is for, and which worker the NIC gives it to
 //! - [`stack`]: all of it together
+//! - [`crowd`]: a peer that keeps two bits per connection, to play any number of clients
 //! - [`device`]: the seam to whatever moves frames, and the in-process wire
 //! - [`dice`], [`impair`]: the faults of a path, drawn from a seed
 //! - [`sim`]: hosts, links and faults on a virtual clock, and an oracle that watches
@@ -51,6 +52,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod crowd;
 pub mod device;
 pub mod dice;
 pub mod flow;

@@ -50,6 +50,10 @@ const ARROWS: &[(&str, &str)] = &[
     ("stack::impair", "stack::dice stack::time stack::wire"),
     ("stack::stack", "stack::device stack::flow stack::stats stack::tcp stack::time stack::wire"),
     (
+        "stack::crowd",
+        "stack::dice stack::flow stack::stack stack::stats stack::tcp stack::time stack::wire",
+    ),
+    (
         "stack::sim",
         "stack::device stack::dice stack::flow stack::impair stack::stack stack::stats stack::tcp \
          stack::time stack::wire",

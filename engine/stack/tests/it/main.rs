@@ -3,6 +3,7 @@
 
 mod close;
 mod cookies;
+mod crowd;
 mod giving_up;
 mod handshake;
 mod inject;
