@@ -139,6 +139,8 @@ counters! {
     ConnsTimeWait "conns_time_wait" Gauge "connections" "Ended connections that still guard their four-tuple in TIME-WAIT.";
     TimeWaitRecycled "time_wait_recycled" Count "connections" "TIME-WAIT records given up early: a newer SYN took the tuple, or the table was full.";
 
+    RssChecked "rss_checked" Count "frames" "Frames whose queue was foretold from the NIC's hash and compared with the one they arrived at.";
+    RssMismatched "rss_mismatched" Warn "frames" "Frames that arrived at another queue than was foretold; `barewire status` says what became of it.";
     ArpRequests "arp_requests" Count "packets" "ARP requests sent.";
     NeighborDoubted "neighbor_doubted" Count "events" "Next hops asked for again because tcp.retries_r1 retransmissions got no answer.";
     NeighborFailed "neighbor_failed" Warn "events" "Next hops that never answered ARP.";

@@ -7,6 +7,7 @@
 //! ```
 //!
 //! - `demux`: a frame arrives: Ethernet, ARP, IPv4, ICMP, and the connection it is for
+//! - `arrival`: whether frames arrive at the queue that was foretold
 //! - `listen`: a segment without a connection: listeners and SYN cookies
 //! - `output`: the next frame to send
 //! - `record`, `wheel`, `neighbor`: where connections live, when they wake, where they send to
@@ -14,6 +15,7 @@
 //! Every received frame ends under one counter, and every connection under one end; the sums are
 //! checked by [`Stack::audit`].
 
+mod arrival;
 mod call;
 mod config;
 mod demux;
@@ -34,6 +36,7 @@ use crate::tcp::buffer::{CHUNK_BYTES, Pool};
 use crate::tcp::scoreboard::Segments;
 use crate::tcp::{Connection, Context, End, Events, State, Tick};
 use crate::time::{Duration, Instant};
+use arrival::ArrivalCheck;
 use neighbor::Neighbors;
 use record::{Fifo, Record, Records, Waits};
 use std::collections::{BTreeMap, VecDeque};
@@ -189,6 +192,7 @@ pub struct Stack {
     next_port: u16,
     /// The ports that answers to this worker's queue arrive at, where the NIC says.
     queue_ports: Option<Box<QueuePorts>>,
+    arrival: ArrivalCheck,
 }
 
 /// RST answers are limited per second, so that a flood is not reflected.
@@ -226,6 +230,7 @@ impl Stack {
             burst: 0,
             next_port: key[0] as u16,
             queue_ports: None,
+            arrival: ArrivalCheck::default(),
             config,
         }
     }
@@ -233,12 +238,6 @@ impl Stack {
     /// The configuration it was made with.
     pub fn config(&self) -> &StackConfig {
         &self.config
-    }
-
-    /// From now on free ports are chosen among these, or without regard to the NIC. Connections that
-    /// exist go on.
-    pub fn set_queue_ports(&mut self, ports: Option<QueuePorts>) {
-        self.queue_ports = ports.map(Box::new);
     }
 
     /// The counters.

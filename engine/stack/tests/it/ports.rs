@@ -1,11 +1,13 @@
 //! The choice of a local port: free, in its range, and where the NIC says how it spreads flows, one
 //! whose segments arrive at the worker that opens.
 
-use crate::peer::{Lab, PEER_IP, STACK_IP};
+use crate::peer::{Lab, PEER_IP, PORT, STACK_IP, SYN, frame_of};
 use barewire_stack::flow::FourTuple;
 use barewire_stack::flow::port::QueuePorts;
 use barewire_stack::flow::rss::{Hashed, IndirectionTable, Rss, Toeplitz};
 use barewire_stack::stack::ConnectError;
+use barewire_stack::stats::Counter;
+use barewire_stack::wire::tcp::Tcp;
 use std::collections::BTreeSet;
 use std::net::SocketAddrV4;
 use std::ops::RangeInclusive;
@@ -69,4 +71,33 @@ fn a_nic_that_hashes_addresses_alone_leaves_a_worker_all_ports_or_none() {
     };
     let arrival = rss.queue(&FourTuple::new(SocketAddrV4::new(STACK_IP, 1), REMOTE));
     assert_eq!((0..4).filter(|&queue| n_ports(queue) == 1000).collect::<Vec<_>>(), [arrival]);
+}
+
+#[test]
+fn arrivals_are_compared_with_what_was_foretold() {
+    let rss = rss(Hashed::AddressesAndPorts);
+    let arrival = |port| {
+        let local = SocketAddrV4::new(STACK_IP, PORT);
+        rss.queue(&FourTuple::new(local, SocketAddrV4::new(PEER_IP, port)))
+    };
+    let frame = |src_port| {
+        let tcp = Tcp { src_port, dst_port: PORT, flags: SYN, ..Tcp::default() };
+        frame_of(PEER_IP, STACK_IP, &tcp, b"")
+    };
+    let mut lab = Lab::new();
+    lab.stack.set_queue_ports(Some(QueuePorts::new(rss.clone(), 1)));
+    let mut n_foreign = 0;
+    for port in 40_000..40_100 {
+        lab.stack.check_arrival(&frame(port));
+        n_foreign += u64::from(arrival(port) != 1);
+    }
+    assert_eq!(lab.stat(Counter::RssChecked), 100);
+    assert_eq!(lab.stat(Counter::RssMismatched), n_foreign);
+    // After the first thousand only a few of many are looked at.
+    (0..924 + 256 * 10).for_each(|_| lab.stack.check_arrival(&frame(1)));
+    assert_eq!(lab.stat(Counter::RssChecked), 1024 + 10);
+    lab.stack.check_arrival(b"no frame at all");
+    lab.stack.set_queue_ports(None);
+    lab.stack.check_arrival(&frame(1));
+    assert_eq!(lab.stat(Counter::RssChecked), 1024 + 10);
 }
