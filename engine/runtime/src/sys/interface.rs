@@ -2,13 +2,13 @@
 //! of it comes over netlink and ioctl, which follow the network namespace of the calling thread;
 //! sysfs shows the namespace it was mounted in. Nothing is changed here.
 
+use super::ethtool;
 use super::netlink::{self, Scope};
 use neli::consts::rtnl::{Arphrd, Ifa, Iff, Ifla, RtAddrFamily, RtScope, Rtm};
 use neli::rtnl::{Ifaddrmsg, IfaddrmsgBuilder, Ifinfomsg, IfinfomsgBuilder};
 use std::ffi::CStr;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Longest interface name, without the zero byte that ends it in the kernel.
 pub const NAME_BYTES_MAX: usize = libc::IFNAMSIZ - 1;
@@ -226,7 +226,7 @@ struct Channels {
 fn driver(name: &str) -> io::Result<Option<String>> {
     const ETHTOOL_GDRVINFO: u32 = 0x03;
     let mut answer = DriverInfo { cmd: ETHTOOL_GDRVINFO, driver: [0; 32], rest: [0; 160] };
-    if !ethtool(name, &mut answer)? {
+    if !ethtool::ask(name, &mut answer)? {
         return Ok(None);
     }
     let driver = CStr::from_bytes_until_nul(&answer.driver);
@@ -234,37 +234,13 @@ fn driver(name: &str) -> io::Result<Option<String>> {
 }
 
 /// Receive and transmit queues in use, or `None` when the driver has no such notion.
-fn channels(name: &str) -> io::Result<Option<(u32, u32)>> {
+pub(super) fn channels(name: &str) -> io::Result<Option<(u32, u32)>> {
     const ETHTOOL_GCHANNELS: u32 = 0x3c;
     let mut answer =
         Channels { cmd: ETHTOOL_GCHANNELS, max: [0; 4], rx: 0, tx: 0, other: 0, combined: 0 };
-    let answered = ethtool(name, &mut answer)?;
+    let answered = ethtool::ask(name, &mut answer)?;
     let (rx, tx) = (answer.rx + answer.combined, answer.tx + answer.combined);
     Ok((answered && rx > 0 && tx > 0).then_some((rx, tx)))
-}
-
-/// One ethtool command; false when the driver does not implement it. `T` is the command's struct,
-/// which begins with its number.
-fn ethtool<T>(name: &str, command: &mut T) -> io::Result<bool> {
-    // Any socket of the namespace will do; this one is never connected.
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    let mut ifr_name = [0; libc::IFNAMSIZ];
-    for (to, from) in ifr_name.iter_mut().zip(name.bytes()) {
-        *to = from as libc::c_char;
-    }
-    let mut ifr = libc::ifreq {
-        ifr_name,
-        ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_data: (&raw mut *command).cast() },
-    };
-    // SAFETY: `ifr` names an interface (zero-terminated: the name is at most 15 bytes) and points to
-    // a struct of the layout that its command number tells the kernel; both outlive the call.
-    let result =
-        unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as libc::Ioctl, &raw mut ifr) };
-    if result == 0 {
-        return Ok(true);
-    }
-    let error = io::Error::last_os_error();
-    if error.raw_os_error() == Some(libc::EOPNOTSUPP) { Ok(false) } else { Err(error) }
 }
 
 #[cfg(test)]

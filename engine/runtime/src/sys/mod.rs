@@ -5,6 +5,7 @@
 
 pub mod affinity;
 pub mod clock;
+mod ethtool;
 pub mod eventfd;
 pub mod interface;
 pub mod memfd;
@@ -15,4 +16,5 @@ pub mod peer;
 pub mod poll;
 pub mod rlimit;
 pub mod route;
+pub mod rss;
 pub(crate) mod sockopt;
