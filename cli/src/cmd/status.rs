@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use barewire_api::config::Listen;
-use barewire_api::control::{self, Request, Response, WorkerStatus};
+use barewire_api::control::{self, Request, Response, RssStatus, WorkerStatus};
 use barewire_api::unit::grouped;
 use clap::Args;
 
@@ -71,9 +71,41 @@ fn print(status: &control::Status, out: &mut dyn Write) -> Result<(), Error> {
     let listeners: Vec<String> = status.listeners.iter().map(Listen::to_string).collect();
     let listeners = if listeners.is_empty() { "none".to_owned() } else { listeners.join(" ") };
     writeln!(out, "\nlisteners    {listeners}")?;
+    print_rss(&status.rss, out)?;
+    let handed: Vec<String> = status
+        .handed_over
+        .iter()
+        .map(|pair| format!("{} to {} {}", pair.from, pair.to, grouped(pair.frames)))
+        .collect();
+    if !handed.is_empty() {
+        writeln!(out, "handed over  frames from worker {}", handed.join(", "))?;
+    }
     status.workers.iter().try_for_each(|worker| print_worker(worker, out))?;
     if let Some(load) = &status.load {
         writeln!(out, "load        {}", live::line(load, load))?;
+    }
+    Ok(())
+}
+
+fn print_rss(rss: &RssStatus, out: &mut dyn Write) -> Result<(), Error> {
+    writeln!(out, "rss          {}", rss.reason)?;
+    let key = if rss.key_known { "known" } else { "not known" };
+    writeln!(
+        out,
+        "             hash {}, key {key}, table of {}, hashed {}, {} wanted",
+        rss.hash_function, rss.table_len, rss.hashed, rss.wanted
+    )?;
+    if rss.checked > 0 {
+        let mark = if rss.mismatched > 0 { "  *" } else { "" };
+        writeln!(
+            out,
+            "             {} frames compared, {} of them arrived at another queue than foretold{mark}",
+            grouped(rss.checked),
+            grouped(rss.mismatched)
+        )?;
+    }
+    for change in &rss.changes {
+        writeln!(out, "* rss        after {}s: {}", change.uptime_ms / 1_000, change.what)?;
     }
     Ok(())
 }

@@ -6,8 +6,9 @@ use std::os::fd::AsRawFd;
 use crate::fake::{self, Daemon, barewire};
 use barewire_api::config::{Config, Ownership};
 use barewire_api::control::{
-    CONNS_MAX, ConnId, ConnPage, ConnRow, ConnState, ErrorCode, Frames, Payload, Request, Response,
-    Role, Status, WorkerStatus, XdpMode,
+    CONNS_MAX, ConnId, ConnPage, ConnRow, ConnState, ErrorCode, Frames, HandedOver, HashFunction,
+    HashedFields, Payload, Request, Response, Role, RssChange, RssStatus, Status, WorkerStatus,
+    XdpMode,
 };
 use barewire_api::failure::Failure;
 use barewire_api::impair::Impairments;
@@ -286,6 +287,21 @@ pub(crate) fn status(held: u64) -> Status {
             buffer_bytes: 0,
             frames: Frames { fill: 2, held, total: 3, ..Frames::default() },
         }],
+        rss: RssStatus {
+            reason: "ports are chosen by class".into(),
+            hash_function: HashFunction::Toeplitz,
+            hashed: HashedFields::AddressesAndPorts,
+            key_known: true,
+            table_len: 128,
+            checked: 2_000,
+            mismatched: 3,
+            changes: vec![RssChange { uptime_ms: 5_400, what: "another key".into() }],
+            ..RssStatus::default()
+        },
+        handed_over: vec![
+            HandedOver { from: 0, to: 1, frames: 1_500 },
+            HandedOver { from: 1, to: 0, frames: 7 },
+        ],
         connections: 1_000,
         time_wait: 1,
         bytes_resident: 300_000,
@@ -306,6 +322,11 @@ fn status_tells_what_the_kernel_granted() {
         "1,000 and 1 in TIME-WAIT",
         "300,000 bytes resident, 300 per connection",
         "listeners    80=http",
+        "rss          ports are chosen by class\n",
+        "hash toeplitz, key known, table of 128, hashed addresses-and-ports, auto wanted\n",
+        "2,000 frames compared, 3 of them arrived at another queue than foretold  *\n",
+        "* rss        after 5s: another key\n",
+        "handed over  frames from worker 0 to 1 1,500, 1 to 0 7\n",
         "queue 0, cpu 1, native XDP, copy, need-wakeup\n",
         "frames 3 = 0 free + 2 fill + 0 rx + 0 tx + 0 completion + 1 held\n",
     ] {

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use impair::Impair;
 pub use interface::{
     FRAMES_MAX, HugePages, IMPAIR_FRAMES_MIN, Interface, Mode, OnMissing, Ownership, PREFIXES_MAX,
-    Poll, QUEUES_MAX, RING_MAX, RING_MIN, RxChecksum,
+    Poll, QUEUES_MAX, RING_MAX, RING_MIN, RssUse, RxChecksum,
 };
 pub use listen::{APP_BYTES_MAX, AppSpec, LISTENERS_MAX, Listen, ListenAddr};
 pub use load::{CloseWith, DESTINATIONS_MAX, LoadMode, LoadPlan, LoadProtocol, parse_destination};

@@ -12,7 +12,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use conn::{ConnFilter, ConnId, ConnPage, ConnRow, ConnState, Role};
-pub use status::{Frames, Status, WorkerStatus, XdpMode};
+pub use status::{
+    Frames, HandedOver, HashFunction, HashedFields, RssChange, RssStatus, Status, WorkerStatus,
+    XdpMode,
+};
 
 use crate::config::{Config, Listen, ListenAddr, LoadPlan};
 use crate::failure::Failure;

@@ -9,7 +9,7 @@ use clap::{Args, Parser};
 
 use crate::config::{
     CONFIG_BYTES_MAX, Config, ConfigError, Listen, Mode, OnMissing, Ownership, Poll, Prefix,
-    RxChecksum, parse_addr,
+    RssUse, RxChecksum, parse_addr,
 };
 use crate::unit::Count;
 
@@ -108,6 +108,11 @@ pub struct Flags {
     #[arg(long, value_name = "HOW")]
     pub rx_checksum: Option<RxChecksum>,
 
+    /// Open from ports that the NIC answers at the queue of their worker: auto (where the driver tells
+    /// its hash), required, observe (never; frames are handed over) [default: auto]
+    #[arg(long, value_name = "HOW")]
+    pub rss: Option<RssUse>,
+
     /// What a worker does when nothing happens: adaptive (sleep), busy (spin) [default: adaptive]
     #[arg(long, value_name = "HOW")]
     pub poll: Option<Poll>,
@@ -157,6 +162,7 @@ impl Flags {
         interface.ownership = self.ownership.unwrap_or(interface.ownership);
         interface.on_missing = self.on_missing.unwrap_or(interface.on_missing);
         interface.rx_checksum = self.rx_checksum.unwrap_or(interface.rx_checksum);
+        interface.rss = self.rss.unwrap_or(interface.rss);
         interface.poll = self.poll.unwrap_or(interface.poll);
         interface.persist |= self.persist;
         // A list on the command line replaces that of the file: otherwise nothing could be taken out.

@@ -2,7 +2,7 @@
 //! workers so that none is used twice. Every answer is O(1) in the number of tuples; nothing is
 //! stored per tuple. Which of them are in use at a moment is the load generator's knowledge.
 
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::config::{PortRange, Prefix};
 
@@ -68,6 +68,28 @@ impl TuplePlan {
         self.dst.len() as u64
     }
 
+    /// The source prefixes.
+    pub fn sources(&self) -> impl Iterator<Item = Prefix> {
+        self.sources.iter().map(|&(_, prefix)| prefix)
+    }
+
+    /// Source address number `idx`.
+    pub fn address(&self, idx: u64) -> Option<Ipv4Addr> {
+        let after = self.sources.partition_point(|&(before, _)| before <= idx);
+        let (before, prefix) = self.sources.get(after.checked_sub(1)?)?;
+        prefix.host(idx - before)
+    }
+
+    /// The local ports.
+    pub fn ports(&self) -> PortRange {
+        self.ports
+    }
+
+    /// The destinations.
+    pub fn dst(&self) -> &[SocketAddrV4] {
+        &self.dst
+    }
+
     /// Tuple number `idx`. Destinations change fastest and source addresses slowest, so that a test
     /// uses as few source addresses as it needs: each costs the peer a neighbour entry. Destinations
     /// rotate from one local endpoint to the next, so that a worker that takes every n-th tuple meets
@@ -85,10 +107,8 @@ impl TuplePlan {
     /// Local endpoint number `idx`: ports change fastest.
     fn endpoint(&self, idx: u64) -> Option<SocketAddrV4> {
         let (address, port) = (idx / self.ports.ports(), idx % self.ports.ports());
-        let after = self.sources.partition_point(|&(before, _)| before <= address);
-        let (before, prefix) = self.sources.get(after.checked_sub(1)?)?;
         let port = u16::try_from(u64::from(self.ports.lo()) + port).ok()?;
-        Some(SocketAddrV4::new(prefix.host(address - before)?, port))
+        Some(SocketAddrV4::new(self.address(address)?, port))
     }
 
     /// What belongs to worker number `worker` of `n_workers`. Nothing when there is no such worker.
@@ -119,6 +139,25 @@ impl TupleShare<'_> {
     pub fn part_of(&self, total: u64) -> u64 {
         divided(total, self.worker, self.n_workers)
     }
+}
+
+/// How many of `total` connections each worker opens that has so many tuples: as evenly as they
+/// allow, and all of `total` when there are as many tuples.
+pub fn portions(total: u64, tuples: &[u64]) -> Vec<u64> {
+    let mut portions = vec![0; tuples.len()];
+    let mut open: Vec<usize> = (0..tuples.len()).filter(|&worker| tuples[worker] > 0).collect();
+    let mut left = total;
+    while left > 0 && !open.is_empty() {
+        // The same for each, and what cannot be divided any more to the first of them.
+        let each = (left / open.len() as u64).max(1);
+        for &worker in &open {
+            let more = each.min(tuples[worker] - portions[worker]).min(left);
+            portions[worker] += more;
+            left -= more;
+        }
+        open.retain(|&worker| portions[worker] < tuples[worker]);
+    }
+    portions
 }
 
 /// How many of the numbers below `total` are `worker` modulo `n_workers`.
@@ -164,6 +203,21 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn portions_add_up_and_fit(
+            total in 0u64..2_000,
+            tuples in prop::collection::vec(0u64..500, 0..6),
+        ) {
+            let portions = portions(total, &tuples);
+            prop_assert_eq!(portions.iter().sum::<u64>(), total.min(tuples.iter().sum()));
+            prop_assert!(portions.iter().zip(&tuples).all(|(portion, tuples)| portion <= tuples));
+            // Who has tuples left opens no fewer than anybody else, but for the remainder.
+            let most = portions.iter().copied().max().unwrap_or(0);
+            for (portion, tuples) in portions.iter().zip(&tuples) {
+                prop_assert!(portion == tuples || portion + 1 >= most);
+            }
+        }
+
         #[test]
         fn shares_partition_the_tuples(
             len in 28u8..=32,

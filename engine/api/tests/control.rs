@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use barewire_api::config::{LoadPlan, Ownership};
 use barewire_api::control::{
-    CONNS_MAX, ConnFilter, ConnId, ConnPage, ConnRow, ConnState, ErrorCode, Frames, LoadProgress,
-    PAYLOAD_BYTES_MAX, Payload, RECEIVED_BYTES_MAX, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX, Request,
-    Response, Role, Status, WorkerStatus, XdpMode, from_hex, from_line, to_hex, to_line,
+    CONNS_MAX, ConnFilter, ConnId, ConnPage, ConnRow, ConnState, ErrorCode, Frames, HandedOver,
+    LoadProgress, PAYLOAD_BYTES_MAX, Payload, RECEIVED_BYTES_MAX, REQUEST_BYTES_MAX,
+    RESPONSE_BYTES_MAX, Request, Response, Role, RssStatus, Status, WorkerStatus, XdpMode,
+    from_hex, from_line, to_hex, to_line,
 };
 use barewire_api::failure::Failure;
 use barewire_api::impair::{Direction, Impaired, Impairment, Impairments};
@@ -91,6 +92,8 @@ fn status() -> Status {
         ownership: Ownership::Owned,
         addresses: vec!["10.99.0.2/24".parse().expect("a prefix")],
         draining: false,
+        rss: RssStatus { reason: "one queue".into(), ..RssStatus::default() },
+        handed_over: vec![HandedOver { from: 0, to: 1, frames: 9 }],
         workers: vec![WorkerStatus {
             worker: 0,
             queue: 0,

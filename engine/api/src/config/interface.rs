@@ -78,6 +78,20 @@ word_enum! {
 }
 
 word_enum! {
+    /// Whether connections are opened from ports whose answers arrive at the queue of their worker.
+    pub enum RssUse: "auto, required or observe" {
+        /// Where the driver tells how it spreads flows; elsewhere frames that arrive at another
+        /// worker are handed over. Reported. The driver is given its own key and table again after
+        /// the program is attached, for some lose them then.
+        Auto = "auto",
+        /// Or refuse to start, and end when the driver's answers cease to hold.
+        Required = "required",
+        /// Never, and nothing is written: frames that arrive at another worker are handed over.
+        Observe = "observe",
+    }
+}
+
+word_enum! {
     /// What a worker does when nothing happens.
     pub enum Poll: "adaptive or busy" {
         /// Sleeps in `poll` until a frame, a timer or a command.
@@ -129,6 +143,8 @@ pub struct Interface {
     pub on_missing: OnMissing,
     /// Whether the checksums of received segments are computed.
     pub rx_checksum: RxChecksum,
+    /// Whether connections are opened from ports whose answers arrive at the queue of their worker.
+    pub rss: RssUse,
     /// What a worker does when nothing happens.
     pub poll: Poll,
     /// CPUs for the workers, one each in the order of queues; chosen by the daemon when empty.
@@ -170,6 +186,7 @@ impl Default for Interface {
             persist: false,
             on_missing: OnMissing::Pass,
             rx_checksum: RxChecksum::Auto,
+            rss: RssUse::Auto,
             poll: Poll::Adaptive,
             cpus: Vec::new(),
             rx_max: 2_048,

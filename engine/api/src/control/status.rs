@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::LoadProgress;
-use crate::config::{Listen, Ownership, Prefix};
+use crate::config::{Listen, Ownership, Prefix, RssUse};
 use crate::impair::Impairments;
 use crate::text::word_enum;
 
@@ -41,6 +41,13 @@ pub struct Status {
     pub draining: bool,
     /// The workers, one per queue.
     pub workers: Vec<WorkerStatus>,
+    /// At which queue connections arrive.
+    #[serde(default)]
+    pub rss: RssStatus,
+    /// Frames that arrived at one worker and were for a connection of another; pairs without any are
+    /// absent.
+    #[serde(default)]
+    pub handed_over: Vec<HandedOver>,
     /// Connections in any state but TIME_WAIT.
     pub connections: u64,
     /// Connections in TIME_WAIT.
@@ -58,6 +65,96 @@ pub struct Status {
     /// The load test that runs or was the last to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<LoadProgress>,
+}
+
+word_enum! {
+    /// The hash function of a NIC, as its driver tells.
+    pub enum HashFunction: "toeplitz, xor, crc32 or unknown" {
+        /// The one that the engine can compute.
+        Toeplitz = "toeplitz",
+        /// Another.
+        Xor = "xor",
+        /// Another.
+        Crc32 = "crc32",
+        /// The driver tells none.
+        Unknown = "unknown",
+    }
+}
+
+word_enum! {
+    /// What of a TCP segment a NIC hashes, as its driver tells.
+    pub enum HashedFields: "addresses-and-ports, addresses, other or unknown" {
+        /// Every connection by itself.
+        AddressesAndPorts = "addresses-and-ports",
+        /// All connections between two hosts alike.
+        Addresses = "addresses",
+        /// Something else.
+        Other = "other",
+        /// The driver does not tell.
+        Unknown = "unknown",
+    }
+}
+
+/// What is known of the queue at which connections arrive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RssStatus {
+    /// As configured.
+    pub wanted: RssUse,
+    /// Ports are chosen so that answers arrive at the queue of the worker that opens.
+    pub ports_by_class: bool,
+    /// Why that is so, or why not, in one sentence.
+    pub reason: String,
+    /// How the NIC hashes.
+    pub hash_function: HashFunction,
+    /// What it hashes.
+    pub hashed: HashedFields,
+    /// The driver tells its key.
+    pub key_known: bool,
+    /// Places of the indirection table; 0 when the driver tells none.
+    pub table_len: u32,
+    /// Frames whose queue was foretold and compared.
+    pub checked: u64,
+    /// Those of them that arrived at another queue.
+    pub mismatched: u64,
+    /// The last changes while the engine ran, oldest first.
+    pub changes: Vec<RssChange>,
+}
+
+impl Default for RssStatus {
+    fn default() -> Self {
+        RssStatus {
+            wanted: RssUse::Auto,
+            ports_by_class: false,
+            reason: String::new(),
+            hash_function: HashFunction::Unknown,
+            hashed: HashedFields::Unknown,
+            key_known: false,
+            table_len: 0,
+            checked: 0,
+            mismatched: 0,
+            changes: Vec::new(),
+        }
+    }
+}
+
+/// A change of key, table or queues while the engine ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RssChange {
+    /// When, in milliseconds after the start.
+    pub uptime_ms: u64,
+    /// What changed and what became of it.
+    pub what: String,
+}
+
+/// Frames handed from one worker to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandedOver {
+    /// The worker at whose queue they arrived.
+    pub from: u16,
+    /// The worker that used them.
+    pub to: u16,
+    /// How many.
+    pub frames: u64,
 }
 
 /// One worker at one moment.

@@ -10,15 +10,16 @@ use crate::worker::{Apps, Desk};
 use barewire_api::config::{Ownership, PortRange};
 use barewire_api::control::{ConnId, ErrorCode, Payload, RECEIVED_BYTES_MAX, Response, to_hex};
 use barewire_api::failure::Failure;
+use barewire_stack::flow::FourTuple;
 use barewire_stack::stack;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Instant;
 
-/// The worker that opens. A segment that arrives at another one finds its way over the hand-off
-/// ring.
+/// The worker that opens where it is not known at which queue answers arrive; they find their way
+/// over the hand-off ring.
 const OPENER: usize = 0;
 
-/// Ports tried that are free at the opener and in use at another worker.
+/// Ports tried of each worker that are free there and in use at another.
 const PORT_TRIES_MAX: usize = 16;
 
 /// An answer that is on its way.
@@ -109,55 +110,72 @@ pub(super) fn connect(
                 "expected a source port from 1 to 65535, found 0",
             ));
         }
-        Some(port) => PortRange::new(port, port).expect("it is not 0"),
-        None => match server.own.site.config.interface.ownership {
+        _ => match server.own.site.config.interface.ownership {
             Ownership::Owned => PortRange::UNRESERVED,
             Ownership::Shared => server.own.site.config.interface.port_range,
         },
     };
     let in_use = if src_port.is_some() { Failure::TupleInUse } else { Failure::NoPort };
-    let Some(port) = free_port(&server.own.crew, local, remote, ports)? else {
+    let opener = match src_port {
+        Some(port) => {
+            let local = SocketAddrV4::new(local, port);
+            let opener = arrival(server, local, remote);
+            is_free(&server.own.crew, local, remote)?.then_some((opener, local))
+        }
+        None => free_endpoint(&server.own.crew, local, remote, ports)?,
+    };
+    let Some((opener, local)) = opener else {
         return Ok(Response::Failed { reason: in_use }.into());
     };
-    let local = SocketAddrV4::new(local, port);
-    let opened = server.own.crew.ask(OPENER, move |desk| {
+    let opened = server.own.crew.ask(opener, move |desk| {
         let Desk { now, stack, apps, .. } = desk;
         apps.hand.connect(&mut Io::new(stack, *now, Apps::HAND), local, remote)
     })?;
     Ok(match opened {
         Err(reason) => Response::Failed { reason }.into(),
         Ok(id) => Reply::Later(Wait {
-            id: ConnId { worker: OPENER as u16, slot: id.slot, generation: id.generation },
+            id: ConnId { worker: opener as u16, slot: id.slot, generation: id.generation },
             deadline,
             awaited: Awaited::Outcome(local),
         }),
     })
 }
 
-/// A port that no worker uses between the two ends.
-fn free_port(
+/// The worker at whose queue answers arrive, where that is known and the queue is served.
+fn arrival(server: &Server, local: SocketAddrV4, remote: SocketAddrV4) -> usize {
+    let rss = server.own.site.arrivals.rss();
+    let queue = rss.map(|rss| usize::from(rss.queue(&FourTuple::new(local, remote))));
+    queue.filter(|&queue| queue < server.own.crew.len()).unwrap_or(OPENER)
+}
+
+/// The first worker that has a port between the two ends which no worker uses, and that port.
+fn free_endpoint(
     crew: &Crew,
     local: Ipv4Addr,
     remote: SocketAddrV4,
     ports: PortRange,
-) -> Result<Option<u16>, Refusal> {
-    let free_at = |worker: usize, ports: PortRange| {
-        crew.ask(worker, move |desk| {
-            desk.stack.free_port(desk.now, local, remote, ports.lo()..=ports.hi()).ok()
-        })
-    };
-    for _ in 0..PORT_TRIES_MAX {
-        let Some(port) = free_at(OPENER, ports)? else { return Ok(None) };
-        let only = PortRange::new(port, port).expect("a range holds no port 0");
-        let mut is_free = true;
-        for worker in (0..crew.len()).filter(|&worker| worker != OPENER) {
-            is_free &= free_at(worker, only)?.is_some();
-        }
-        if is_free {
-            return Ok(Some(port));
+) -> Result<Option<(usize, SocketAddrV4)>, Refusal> {
+    for worker in 0..crew.len() {
+        for _ in 0..PORT_TRIES_MAX {
+            let port = crew.ask(worker, move |desk| {
+                desk.stack.free_port(desk.now, local, remote, ports.lo()..=ports.hi())
+            })?;
+            // Where a NIC hashes addresses alone, another worker has all ports to this peer.
+            let Ok(port) = port else { break };
+            let local = SocketAddrV4::new(local, port);
+            if is_free(crew, local, remote)? {
+                return Ok(Some((worker, local)));
+            }
         }
     }
     Ok(None)
+}
+
+/// No worker has a connection between the two ends.
+fn is_free(crew: &Crew, local: SocketAddrV4, remote: SocketAddrV4) -> Result<bool, Refusal> {
+    let tuple = FourTuple::new(local, remote);
+    let is_free = crew.ask_all(move |desk| desk.stack.conn_between(&tuple).is_none())?;
+    Ok(is_free.into_iter().all(|is_free| is_free))
 }
 
 /// Sends on a connection.

@@ -77,7 +77,7 @@ impl Server {
 }
 
 /// A seed that is short enough to be typed again.
-fn drawn_seed() -> Result<u32, Refusal> {
+pub(super) fn drawn_seed() -> Result<u32, Refusal> {
     let mut seed = [0; 4];
     getrandom::fill(&mut seed).map_err(|error| {
         Refusal::new(ErrorCode::Refused, format!("no seed could be drawn ({error}): give one"))

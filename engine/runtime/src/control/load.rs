@@ -2,6 +2,7 @@
 //! shown to its conductor now and then, and made into a report that stays to be read. What is sent
 //! and counted is the business of the workers' `Load`.
 
+use super::impair::drawn_seed;
 use super::request::Refusal;
 use super::server::Server;
 use super::status::{Moment, frames};
@@ -53,17 +54,22 @@ impl Server {
         plan.check(interface, tcp)?;
         Budget::check_load(&plan)
             .map_err(|error| Refusal::new(ErrorCode::Refused, error.to_string()))?;
-        let tuples = plan.tuples(interface);
-        let n_workers = self.own.crew.len();
+        let spread = self.own.site.spread(&plan)?;
+        let (n_workers, seed) = (self.own.crew.len(), u64::from(drawn_seed()?));
         let conductor = Conductor::new(plan.clone(), n_workers, clock::now());
         for worker in 0..n_workers {
-            let (plan, tuples) = (plan.clone(), tuples.clone());
+            let (plan, tuples) = (plan.clone(), spread.tuples(worker, seed));
             self.own.crew.ask(worker, move |desk| {
-                let load = Load::new(&plan, tuples, worker, n_workers, desk.now);
+                let load = Load::with_tuples(&plan, tuples, worker, desk.now);
                 desk.apps.load = Some(Box::new(load));
             })?;
         }
-        info!("load test {} with {} connections", plan.mode, plan.connections);
+        info!(
+            "load test {} with {} connections; {}",
+            plan.mode,
+            plan.connections,
+            spread.describe()
+        );
         self.test = Some(Test { conductor, report: None, shown_at: Instant::now() });
         self.mark_load_impaired();
         Ok(())

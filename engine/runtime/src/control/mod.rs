@@ -5,8 +5,10 @@
 //! * `socket`: the file, and who may connect; `client`: one connection's bytes
 //! * `server`: the thread, and everything that it owns
 //! * `request`: what each request does; `status`, `conns`, `hand`, `load`, `impair`: the longer answers
+//! * `arrivals`: whether frames arrive where the driver's answers foretell
 //! * `neighbors`: next hops asked of the kernel, for addresses that are shared with it
 
+mod arrivals;
 mod client;
 mod conns;
 mod hand;

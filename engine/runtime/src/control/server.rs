@@ -2,6 +2,7 @@
 //! control socket, and ends the engine. A round of its loop waits for bytes, a call or the time of
 //! the next look, then does a bounded amount of everything that is due.
 
+use super::arrivals::ArrivalWatch;
 use super::client::{Client, Line};
 use super::hand::Wait;
 use super::load::Test;
@@ -84,6 +85,7 @@ pub(crate) struct Server {
     pub(super) is_stopping: bool,
     pub(super) test: Option<Test>,
     pub(super) impairments: Impairments,
+    pub(super) arrivals: ArrivalWatch,
     clients: Vec<(u64, Client)>,
     next_client: u64,
     refused: VecDeque<(Instant, UnixStream)>,
@@ -98,6 +100,7 @@ impl Server {
         let now = Instant::now();
         Server {
             neighbors: Neighbors::new(&own.site.interface),
+            arrivals: ArrivalWatch::new(own.crew.len(), now),
             own,
             started: now,
             is_draining: false,
@@ -137,6 +140,7 @@ impl Server {
             self.looked_at = now;
             self.refused.retain(|(since, _)| now.duration_since(*since) < LOOK);
             self.look();
+            self.watch_arrivals(now);
         }
         self.is_stopping |= self.own.calls.signals.stop.load(Ordering::Acquire);
     }
@@ -320,6 +324,7 @@ impl Server {
         if let Err(error) = self.own.steering.close() {
             ending.add_broken(error.to_string());
         }
+        self.own.site.arrivals.write_back(&self.own.site.interface.name);
         if let Some(why) = self.broken {
             ending.add_broken(why);
         }

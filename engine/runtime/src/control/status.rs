@@ -70,6 +70,8 @@ pub(super) fn of(server: &Server, now: Instant) -> Result<Status, Refusal> {
         connections,
         time_wait: workers.iter().map(|worker| worker.time_wait).sum(),
         workers,
+        rss: server.rss_status(),
+        handed_over: server.handed_over(),
         bytes_resident,
         bytes_per_connection: bytes_resident.checked_div(connections),
         impairments: server.impairments,

@@ -63,9 +63,11 @@ impl Crew {
             let (queue, cpu, outcome) = (device.queue(), site.cpus[idx], device.outcome());
             let mailbox = Arc::new(Mailbox::new(Arc::clone(&bell)));
             let config = StackConfig { secret: base.secret.of_worker(idx as u16), ..base.clone() };
+            let mut stack = listening_stack(config, site, apps);
+            stack.set_queue_ports(site.arrivals.queue_ports(queue));
             let parts = Parts {
                 device: (),
-                stack: listening_stack(config, site, apps),
+                stack,
                 apps: listening_apps(apps, &options.apps),
                 mailbox: Arc::clone(&mailbox),
                 bell,

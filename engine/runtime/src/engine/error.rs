@@ -101,6 +101,21 @@ pub enum StartError {
         /// The interface.
         dev: String,
     },
+    /// The queue of a connection cannot be foretold, and the configuration wants it to be.
+    #[error(
+        "interface.rss = \"required\": expected a driver of `{dev}` that tells at which queue a \
+         connection arrives; {why}; rss = \"auto\" observes arrivals instead and hands foreign frames \
+         over"
+    )]
+    Rss {
+        /// The interface.
+        dev: String,
+        /// What is missing, and the fix.
+        why: String,
+    },
+    /// The load plan does not fit the queues of this machine.
+    #[error(transparent)]
+    Spread(ConfigError),
     /// It does not fit in memory.
     #[error("{what} need {needed} of memory, and {available} are available: {fix}")]
     Memory {

@@ -3,6 +3,7 @@
 //! belongs to the control thread, which also ends it. What the engine does while it runs is told in
 //! `worker` and `control`.
 
+mod arrivals;
 mod budget;
 mod crew;
 mod ending;
@@ -14,6 +15,7 @@ mod statistics;
 mod steering;
 mod tapped;
 
+pub use arrivals::Arrivals;
 pub use budget::Budget;
 pub use ending::Ending;
 pub use error::StartError;
@@ -54,7 +56,7 @@ impl Engine {
 
     /// The same with applications of the caller, or a capture.
     pub fn start_with(config: Config, options: EngineOptions) -> Result<Engine, StartError> {
-        let site = Site::survey(&config)?;
+        let mut site = Site::survey(&config)?;
         let budget = Budget::new(&site);
         budget.check()?;
         for fact in site.facts().into_iter().chain(budget.lines()) {
@@ -64,6 +66,7 @@ impl Engine {
         let mut steering = Steering::attach(&site)?;
         info!("{}", steering.fact);
         let devices = open_devices(&site, &steering)?;
+        site.renew_arrivals()?;
         let statistics = Statistics::new(devices.len())?;
         let apps = distinct_apps(&site.config);
         let crew = Crew::start(&site, devices, &apps, &options, &statistics)?;

@@ -2,11 +2,14 @@
 //! the kernel. A survey changes nothing; what it finds to be impossible is refused before anything
 //! is opened or attached.
 
-use super::StartError;
 use super::steering::pin_dir;
+use super::{Arrivals, StartError};
+use crate::load::Spread;
 use crate::sys::affinity::{AffinityError, allowed_cpus};
 use crate::sys::interface::{self, Interface, InterfaceError, KernelAddress, kernel_addresses};
-use barewire_api::config::{LISTENERS_MAX, Listen, Ownership, Prefix, QUEUES_MAX, RxChecksum};
+use barewire_api::config::{
+    LISTENERS_MAX, Listen, LoadPlan, Ownership, Prefix, QUEUES_MAX, RxChecksum,
+};
 use barewire_api::impair::Impairment;
 use barewire_api::unit::Ratio;
 use barewire_api::{Config, ConfigError};
@@ -14,6 +17,7 @@ use barewire_ebpf::Steer;
 use barewire_stack::wire::tcp::ChecksumPolicy;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
+use tracing::warn;
 
 /// What the survey found.
 #[derive(Clone, Debug)]
@@ -29,6 +33,8 @@ pub struct Site {
     pub cpus: Vec<usize>,
     /// How checksums of received segments are judged.
     pub rx_checksum: ChecksumPolicy,
+    /// At which queue segments arrive.
+    pub arrivals: Arrivals,
     /// A steering program is there already, pinned.
     pub is_pinned: bool,
 }
@@ -48,8 +54,11 @@ impl Site {
         let mss_max = u16::try_from(interface.mtu).unwrap_or(u16::MAX).saturating_sub(40);
         config.tcp.mss = Some(config.tcp.mss.unwrap_or(mss_max).min(mss_max));
         config.interface.queues = Some(n_queues);
+        let arrivals = Arrivals::survey(&interface, config.interface.rss)?;
+        arrivals.check(&interface.name)?;
         let site = Site {
             n_queues,
+            arrivals,
             cpus,
             rx_checksum: checksum_policy(config.interface.rx_checksum, &interface.driver),
             is_pinned: find_pins(&interface)?,
@@ -59,7 +68,40 @@ impl Site {
         if let Some(rx) = &site.config.impair.rx {
             site.check_impaired_reception(rx)?;
         }
+        if let Some(plan) = &site.config.load {
+            site.spread(plan).map_err(StartError::Spread)?;
+        }
         Ok(site)
+    }
+
+    /// Once the program is attached and the queues are open: gives the device its table and key again,
+    /// as they were before, and asks the driver what it has now.
+    pub(crate) fn renew_arrivals(&mut self) -> Result<(), StartError> {
+        self.arrivals.write_back(&self.interface.name);
+        let interface = usable_interface(&self.interface.name)?;
+        let arrivals = Arrivals::survey(&interface, self.config.interface.rss)?;
+        let changes = arrivals.changes_since(&self.arrivals);
+        if !changes.is_empty() {
+            let (changes, reason) = (changes.join(", "), arrivals.reason());
+            warn!("rss: once the program was attached: {changes}: {reason}");
+        }
+        self.arrivals = arrivals;
+        self.arrivals.check(&self.interface.name)?;
+        match &self.config.load {
+            Some(plan) => self.spread(plan).map(drop).map_err(StartError::Spread),
+            None => Ok(()),
+        }
+    }
+
+    /// How the connections of a load test are divided among the workers; refuses a plan whose
+    /// tuples do not reach their queues.
+    pub(crate) fn spread(&self, plan: &LoadPlan) -> Result<Spread, ConfigError> {
+        let tuples = plan.tuples(&self.config.interface);
+        let Some(rss) = self.arrivals.rss() else {
+            return Ok(Spread::by_number(tuples, plan.connections.0, self.n_queues));
+        };
+        let spread = Spread::by_queue(tuples, plan.connections.0, rss, self.n_queues);
+        spread.check(&self.interface.name).map(|()| spread)
     }
 
     /// Refuses a listener that cannot be added to those that are there.
@@ -110,6 +152,7 @@ impl Site {
             ));
         }
         facts.push(format!("workers on CPUs {:?}{}", self.cpus, shared_cpu_remark(&self.cpus)));
+        facts.push(format!("rss: {}", self.arrivals.reason()));
         facts.push(format!("received checksums: {}", self.checksum_text()));
         facts.push(self.address_text());
         facts

@@ -3,7 +3,7 @@
 
 use super::StartError;
 use crate::sys::memfd::SharedPage;
-use crate::worker::{Block, worker_counters};
+use crate::worker::{Block, HANDOFF_HELP, handoff_counter, n_handoffs, worker_counters};
 use barewire_api::page::{CounterDef, CounterKind, Layout, MAGIC};
 use barewire_ebpf::Verdict;
 use std::sync::Arc;
@@ -21,12 +21,19 @@ impl Statistics {
     /// A page for so many workers, all zero.
     pub(crate) fn new(n_workers: usize) -> Result<Self, StartError> {
         let workers = worker_counters();
+        let pairs: Vec<String> = (0..n_handoffs(n_workers)).map(handoff_counter).collect();
+        let handoffs = pairs.iter().map(|name| CounterDef {
+            name,
+            unit: "frames",
+            kind: CounterKind::Count,
+            help: HANDOFF_HELP,
+        });
         let names = Verdict::ALL.map(|verdict| format!("xdp_{}", verdict.name()));
         let verdicts = Verdict::ALL.iter().zip(&names).map(|(&verdict, name)| {
             let (kind, help) = meaning(verdict);
             CounterDef { name, unit: "frames", kind, help }
         });
-        let counters: Vec<_> = workers.iter().copied().chain(verdicts).collect();
+        let counters: Vec<_> = workers.iter().copied().chain(handoffs).chain(verdicts).collect();
         let layout = Layout::new(n_workers, &counters)
             .expect("our own counters have short names, and queues are bounded by the config");
         let page = SharedPage::new("barewire-statistics", layout.words())
@@ -48,10 +55,28 @@ impl Statistics {
 
     /// Writes the daemon's block.
     pub(crate) fn store_verdicts(&self, verdicts: &[(Verdict, u64)]) {
-        let at = self.layout.daemon_block() + self.kinds.len();
+        let at =
+            self.layout.daemon_block() + self.kinds.len() + n_handoffs(self.layout.n_workers());
         for (idx, &(_, frames)) in verdicts.iter().enumerate() {
             self.page.store(at + idx, frames);
         }
+    }
+
+    /// Frames that arrived at the first worker and were settled by the second, where there are any.
+    pub(crate) fn handed_over(&self) -> Vec<(usize, usize, u64)> {
+        let n = n_handoffs(self.layout.n_workers());
+        let pairs = (0..n).flat_map(|from| (0..n).map(move |to| (from, to)));
+        let counted = pairs.map(|(from, to)| {
+            (from, to, self.page.load(self.layout.worker_block(to) + self.kinds.len() + from))
+        });
+        counted.filter(|&(_, _, frames)| frames > 0).collect()
+    }
+
+    /// One counter of one worker.
+    pub(crate) fn of_worker(&self, worker: usize, name: &str) -> u64 {
+        let idx = self.kinds.iter().position(|&(known, _)| known == name);
+        let idx = idx.expect("a counter of the workers");
+        self.page.load(self.layout.worker_block(worker) + idx)
     }
 
     /// Number of the page among our open files.
@@ -126,11 +151,16 @@ mod tests {
         let block = statistics.block(1);
         block.page.store(block.at, 7);
         statistics.store_verdicts(&[(Verdict::Redirect, 9)]);
+        let pair = block.at + worker_counters().len();
+        block.page.store(pair, 5);
         let path = format!("/proc/self/fd/{}", statistics.fd_number());
         let page = Page::parse(&fs::read(path).expect("readable")).expect("a page");
         let first = worker_counters()[0];
         assert_eq!(page.counter(first.name).expect("the counter").workers, [0, 7]);
         assert_eq!(page.counter("xdp_redirect").expect("the counter").daemon, 9);
+        assert_eq!(page.counter("handoff_from_0").expect("the counter").workers, [0, 5]);
+        assert_eq!(statistics.handed_over(), [(0, 1, 5)]);
+        assert_eq!(statistics.of_worker(1, first.name), 7);
         assert_eq!(statistics.sum(|name, _| name == first.name), 7);
     }
 }

@@ -13,6 +13,7 @@
 //! memory, and in the order of their beginnings they are the timeouts too. The work of a turn is
 //! bounded by the constants below.
 //!
+//! - `spread`: how a plan is divided among workers
 //! - `tuples`, `schedule`: what is opened next, and when
 //! - `flight`, `exchange`: what is in flight, and the request and response on it
 //! - `mark`: the word of a connection
@@ -24,10 +25,13 @@ mod flight;
 mod mark;
 mod recorder;
 mod schedule;
+mod spread;
 mod tuples;
 
 pub use conductor::Conductor;
 pub use recorder::Progress;
+pub use spread::Spread;
+pub use tuples::Tuples;
 
 use crate::app::failure::{of_end, of_refusal};
 use crate::app::{App, Io};
@@ -44,7 +48,6 @@ use mark::{Mark, Stage};
 use recorder::Recorder;
 use schedule::Schedule;
 use std::collections::VecDeque;
-use tuples::Tuples;
 
 /// Connections opened in one turn.
 const OPENS_MAX: usize = 256;
@@ -86,8 +89,8 @@ pub struct Load {
 }
 
 impl Load {
-    /// The part of worker number `worker` of `n_workers` in a plan that was checked, with all of
-    /// the plan's tuples. It begins with the first phase of the plan's mode at once.
+    /// The part of worker number `worker` of `n_workers` in a plan that was checked, when every
+    /// n-th of its tuples is the worker's. It begins with the first phase of the plan's mode at once.
     ///
     /// # Panics
     /// When there is no such worker.
@@ -98,8 +101,13 @@ impl Load {
         n_workers: usize,
         now: Instant,
     ) -> Self {
-        let tuples = Tuples::new(tuples, worker, n_workers);
-        let n_connections = tuples.part_of(plan.connections.0);
+        let tuples = Tuples::by_number(tuples, worker, n_workers, plan.connections.0);
+        Load::with_tuples(plan, tuples, worker, now)
+    }
+
+    /// The part of worker number `worker`, which has these tuples.
+    pub fn with_tuples(plan: &LoadPlan, tuples: Tuples, worker: usize, now: Instant) -> Self {
+        let n_connections = tuples.portion();
         let part = n_connections as f64 / plan.connections.0.max(1) as f64;
         // A worker without connections has nothing to be on time for.
         let rate = plan.opens_per_second().map(|rate| rate * part).filter(|&rate| rate > 0.0);
@@ -175,7 +183,9 @@ impl Load {
     fn open_next(&mut self, io: &mut Io<'_>) -> bool {
         let now = io.now();
         let Some(tuple) = self.tuples.take() else {
-            self.refuse_opens(now, Failure::NoPort);
+            if self.tuples.len() == 0 {
+                self.refuse_opens(now, Failure::NoPort);
+            }
             return false;
         };
         match io.connect(tuple.local, tuple.remote, Mark::OVER.to_word()) {

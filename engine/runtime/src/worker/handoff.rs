@@ -18,6 +18,8 @@ const FRAME_BYTES_MAX: usize = 4096;
 /// A frame on its way.
 pub(super) struct Parcel {
     bytes: Vec<u8>,
+    /// The worker at whose queue it arrived.
+    pub(super) from: usize,
     /// Workers behind the receiver that have not been asked.
     pub(super) hops_left: usize,
 }
@@ -40,6 +42,8 @@ struct Inbox {
 pub struct Handoff {
     mine: Arc<Inbox>,
     next: Arc<Inbox>,
+    /// This worker's number.
+    number: usize,
     /// Workers of the ring, this one not counted.
     n_others: usize,
 }
@@ -52,7 +56,7 @@ impl Handoff {
         let inbox = |bell: &Arc<EventFd>| {
             let empty = ArrayQueue::new(FRAMES_MAX);
             for _ in 0..n_boxes {
-                let parcel = Parcel { bytes: Vec::new(), hops_left: 0 };
+                let parcel = Parcel { bytes: Vec::new(), from: 0, hops_left: 0 };
                 assert!(empty.push(Box::new(parcel)).is_ok(), "there are as many places as boxes");
             }
             Arc::new(Inbox { full: ArrayQueue::new(FRAMES_MAX), empty, bell: bell.clone() })
@@ -63,6 +67,7 @@ impl Handoff {
             .map(|i| Handoff {
                 mine: inboxes[i].clone(),
                 next: inboxes[(i + 1) % n].clone(),
+                number: i,
                 n_others: n - 1,
             })
             .collect()
@@ -73,24 +78,29 @@ impl Handoff {
         self.n_others > 0
     }
 
+    /// Workers of the ring.
+    pub(super) fn n_workers(&self) -> usize {
+        self.n_others + 1
+    }
+
     /// Passes a frame that arrived from the device to the next worker. False when its inbox is
     /// full: the frame is lost, and the peer sends it again.
     pub(super) fn pass(&self, frame: &[u8]) -> bool {
-        self.send(frame, self.n_others - 1)
+        self.send(frame, self.number, self.n_others - 1)
     }
 
     /// Passes a frame on that came from the worker before.
     pub(super) fn pass_on(&self, parcel: &mut Parcel) -> bool {
-        let hops_left = parcel.hops_left - 1;
-        self.send(parcel.frame(), hops_left)
+        let (from, hops_left) = (parcel.from, parcel.hops_left - 1);
+        self.send(parcel.frame(), from, hops_left)
     }
 
-    fn send(&self, frame: &[u8], hops_left: usize) -> bool {
+    fn send(&self, frame: &[u8], from: usize, hops_left: usize) -> bool {
         if frame.len() > FRAME_BYTES_MAX {
             return false;
         }
         let Some(mut parcel) = self.next.empty.pop() else { return false };
-        parcel.hops_left = hops_left;
+        (parcel.from, parcel.hops_left) = (from, hops_left);
         parcel.bytes.clear();
         // Whole at once: every later frame fits.
         parcel.bytes.reserve_exact(FRAME_BYTES_MAX);
@@ -136,12 +146,12 @@ mod tests {
         assert!(ring[0].has_others());
         assert!(ring[0].pass(b"frame"));
         let mut parcel = ring[1].take().expect("the second worker is asked first");
-        assert_eq!(parcel.hops_left, 1);
+        assert_eq!((parcel.from, parcel.hops_left), (0, 1));
         assert_eq!(parcel.frame(), b"frame");
         assert!(ring[1].pass_on(&mut parcel));
         ring[1].put_back(parcel);
         let parcel = ring[2].take().expect("then the third");
-        assert_eq!(parcel.hops_left, 0);
+        assert_eq!((parcel.from, parcel.hops_left), (0, 0));
         ring[2].put_back(parcel);
         assert!(ring[0].take().is_none());
     }

@@ -19,7 +19,7 @@ pub use desk::{Apps, Desk, Stop};
 pub use handoff::Handoff;
 pub use impaired::{Paths, Way};
 pub use mailbox::{Mailbox, MailboxError};
-pub use publish::{Block, Queue, worker_counters};
+pub use publish::{Block, HANDOFF_HELP, Queue, handoff_counter, n_handoffs, worker_counters};
 
 use crate::app::Io;
 use crate::sys::clock;
@@ -112,11 +112,12 @@ impl<Q: Queue> Worker<Q> {
     pub fn new(parts: Parts<Q>) -> Self {
         let Parts { device, stack, apps, mailbox, bell, handoff, block, poll } = parts;
         let device = Impaired::new(device);
+        let tally = Tally::new(handoff.n_workers());
         Worker {
             parts: Parts { device, stack, apps, mailbox, bell, handoff, block, poll },
             rx: Batch::new(),
             tx: Batch::new(),
-            tally: Tally::default(),
+            tally,
             published_at: Instant::ZERO,
             stop: Stop::No,
         }
@@ -196,6 +197,7 @@ impl<Q: Queue> Worker<Q> {
         for mut frame in self.rx.drain(n) {
             let len = usize::from(frame.len());
             let bytes = &mut self.parts.device.bytes_mut(&mut frame)[..len];
+            self.parts.stack.check_arrival(bytes);
             match self.parts.stack.on_frame(now, bytes, miss) {
                 Disposition::Done => self.parts.device.release(frame),
                 Disposition::Reply(len) => {
@@ -219,7 +221,11 @@ impl<Q: Queue> Worker<Q> {
             n += 1;
             self.tally.handoff_received += 1;
             let miss = if parcel.hops_left > 0 { Miss::HandOff } else { Miss::Last };
-            match self.parts.stack.on_frame(now, parcel.frame(), miss) {
+            let disposition = self.parts.stack.on_frame(now, parcel.frame(), miss);
+            if disposition != Disposition::HandOff {
+                self.tally.handoff_from[parcel.from] += 1;
+            }
+            match disposition {
                 Disposition::Done => {}
                 Disposition::Reply(len) => self.send_copy(&parcel.frame()[..len]),
                 Disposition::HandOff => {

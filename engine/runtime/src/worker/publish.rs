@@ -49,18 +49,32 @@ impl Queue for MemoryDevice {
 }
 
 /// What the loop counts itself.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Tally {
     pub(super) handoff_sent: u64,
     pub(super) handoff_received: u64,
     pub(super) handoff_full: u64,
     pub(super) tx_dropped: u64,
     pub(super) sleeps: u64,
+    /// Frames that were settled here, by the worker at whose queue they arrived.
+    pub(super) handoff_from: Vec<u64>,
 }
 
 const N_TALLIES: usize = 5;
 
 impl Tally {
+    /// Nothing yet, for one of so many workers.
+    pub(super) fn new(n_workers: usize) -> Self {
+        Tally {
+            handoff_sent: 0,
+            handoff_received: 0,
+            handoff_full: 0,
+            tx_dropped: 0,
+            sleeps: 0,
+            handoff_from: vec![0; n_handoffs(n_workers)],
+        }
+    }
+
     /// A frame was passed to the next worker, or lost on the way.
     pub(super) fn handed(&mut self, passed: bool) {
         if passed {
@@ -71,7 +85,7 @@ impl Tally {
     }
 
     fn values(&self) -> [u64; N_TALLIES] {
-        let Tally { handoff_sent, handoff_received, handoff_full, tx_dropped, sleeps } = *self;
+        let &Tally { handoff_sent, handoff_received, handoff_full, tx_dropped, sleeps, .. } = self;
         [handoff_sent, handoff_received, handoff_full, tx_dropped, sleeps]
     }
 }
@@ -99,7 +113,21 @@ const TALLIES: [(&str, CounterKind, &str, &str); N_TALLIES] = [
     ("sleeps", CounterKind::Count, "times", "Times that the worker had nothing to do and slept."),
 ];
 
-/// The counters of a worker's block, in its order.
+/// How many counters of frames handed over each of so many workers has.
+pub fn n_handoffs(n_workers: usize) -> usize {
+    if n_workers > 1 { n_workers } else { 0 }
+}
+
+/// The name of the counter of frames handed over from worker number `worker`.
+pub fn handoff_counter(worker: usize) -> String {
+    format!("handoff_from_{worker}")
+}
+
+/// What it means.
+pub const HANDOFF_HELP: &str = "Frames that arrived at that worker's queue and were settled here.";
+
+/// The counters of a worker's block, in its order; behind them come [`n_handoffs`] times a
+/// [`handoff_counter`].
 pub fn worker_counters() -> Vec<CounterDef<'static>> {
     let stack = Counter::ALL.iter().map(|counter| CounterDef {
         name: counter.name(),
@@ -144,10 +172,10 @@ pub struct Block {
 impl Block {
     pub(super) fn store<Q: Queue>(&self, stack: &Stack, tally: &Tally, paths: &Paths, queue: &Q) {
         let statistics = queue.statistics();
-        let tally = tally.values();
+        let loop_values = tally.values();
         let [tx, rx] = paths.faults().map(Faults::values);
-        let values = stack.stats().values().iter().chain(&tally);
-        let values = values.chain(&tx).chain(&rx).chain(&statistics);
+        let values = stack.stats().values().iter().chain(&loop_values);
+        let values = values.chain(&tx).chain(&rx).chain(&statistics).chain(&tally.handoff_from);
         for (idx, &value) in values.enumerate() {
             self.page.store(self.at + idx, value);
         }

@@ -43,6 +43,7 @@ fn a_wrong_configuration_is_refused_anywhere() {
             "load.dst=[\"10.99.0.1:7000\"]",
         ];
         assert_refused(&[
+            (&with(&["--rss", "requried"]), USAGE, "auto, required or observe"),
             (&with(&["--listen", "0=echo"]), USAGE, "a port from 1 to 65535"),
             (&with(&["--listen", "70000=echo"]), USAGE, "a port from 1 to 65535"),
             (&with(&["--listen", "80=ecco"]), USAGE, "an application: echo"),
@@ -69,6 +70,11 @@ fn a_machine_that_does_not_fit_is_refused() {
             (&["--dev", "c0", "--addr", "10.99.0.2/24"], ENVIRONMENT, "ip link set dev c0 up"),
             (&d0(&["--queues", "3"]), ENVIRONMENT, "give --queues 2"),
             (&d0(&["--cpus", "100000,100001"]), ENVIRONMENT, "CPU 100000"),
+            (
+                &d0(&["--rss", "required"]),
+                ENVIRONMENT,
+                "veth of `d0` tells nothing of how it spreads",
+            ),
             (&d0(&["--mode", "zerocopy"]), ENVIRONMENT, "zero-copy was demanded"),
             (&["--dev", "d0", "--addr", "10.99.0.9/24"], ENVIRONMENT, "on interface `d0`"),
             (

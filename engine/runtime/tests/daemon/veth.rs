@@ -8,6 +8,7 @@ use barewire_engine::sys::interface::Interface;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -367,5 +368,65 @@ fn a_capture_holds_what_came_and_what_went() {
         std::fs::remove_file(&file).expect("it is ours");
         let found = bytes.windows(7).filter(|window| window == b"find me").count();
         assert!(found >= 2, "once in and once out, found {found}");
+    });
+}
+
+#[test]
+fn what_arrives_elsewhere_is_handed_over_and_counted_by_pair() {
+    isolated("veth::what_arrives_elsewhere_is_handed_over_and_counted_by_pair", || {
+        let peer = Peer::new();
+        let daemon = Daemon::start(&OWNED);
+        let listener = peer.within(|| TcpListener::bind((PEER, 7000)).expect("binds"));
+        // Worker 0 opens all of them, and the kernel answers at the queue that it likes.
+        let mut accepted = Vec::new();
+        for _ in 0..32 {
+            let answer =
+                daemon.ask(r#"{"request":"connect","remote":"10.99.0.1:7000","timeout":"5s"}"#);
+            assert!(answer.contains(r#""response":"connected""#), "{answer}");
+            accepted.push(listener.accept().expect("a connection"));
+        }
+        let status = daemon.ask(r#"{"request":"status"}"#);
+        let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+        let rss = &status["rss"];
+        assert_eq!((&rss["ports_by_class"], &rss["wanted"]), (&false.into(), &"auto".into()));
+        let reason = rss["reason"].as_str().expect("a text");
+        assert!(reason.starts_with("arrival queue is observed"), "{reason}");
+        let pair = eventually("the counters are published", || {
+            let status = daemon.ask(r#"{"request":"status"}"#);
+            let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+            status["handed_over"].as_array().and_then(|pairs| pairs.first().cloned())
+        });
+        assert_eq!((&pair["from"], &pair["to"]), (&1.into(), &0.into()), "{pair}");
+        drop(accepted);
+        daemon.stop();
+    });
+}
+
+#[test]
+fn queues_that_come_and_go_are_noticed_and_said_aloud() {
+    isolated("veth::queues_that_come_and_go_are_noticed_and_said_aloud", || {
+        let peer = Peer::new();
+        let serving = [&OWNED[..], &["--listen", "7000=echo"]].concat();
+        let daemon = Daemon::start(&serving);
+        // A queue that is served the kernel does not take away.
+        let taken = Command::new("ethtool").args(["-L", "d0", "rx", "1"]).output();
+        let taken = taken.expect("ethtool runs");
+        assert!(!taken.status.success(), "{taken:?}");
+        daemon.stop();
+        let daemon = Daemon::start(&[&serving[..], &["--queues", "1"]].concat());
+        peer.run("ethtool -L d1 tx 1");
+        run("ethtool -L d0 rx 1");
+        eventually("the change is told", || {
+            daemon.output().contains("2 queues became 1").then_some(())
+        });
+        let status = daemon.ask(r#"{"request":"status"}"#);
+        assert!(status.contains("2 queues became 1: one queue, where everything"), "{status}");
+        let served = peer.within(|| echoed(ENGINE, 7000, &pattern(10_000)));
+        assert_eq!(served, pattern(10_000));
+        run("ethtool -L d0 rx 2");
+        eventually("the change is told", || {
+            daemon.output().contains("1 queues became 2").then_some(())
+        });
+        daemon.stop();
     });
 }

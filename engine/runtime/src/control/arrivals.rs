@@ -1,0 +1,165 @@
+//! Whether what the driver told of its hash still holds while the engine runs. The driver is asked
+//! once a second, and what the workers saw is held against what was foretold. A change is survived:
+//! new connections get their ports by the new classes, old ones and a load test that runs go on and
+//! have their frames handed over. Either is said aloud, and ends the engine where the configuration
+//! demands a hash that holds.
+
+use super::server::Server;
+use crate::engine::Arrivals;
+use crate::sys::interface::Interface;
+use barewire_api::config::RssUse;
+use barewire_api::control::{HandedOver, RssChange, RssStatus};
+use barewire_api::unit::grouped;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+use tracing::warn;
+
+/// How often the driver is asked.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Changes that are remembered.
+const CHANGES_MAX: usize = 8;
+
+/// Frames that a worker must have compared before they prove anything. Of a hash that is wrong at
+/// least every second arrives elsewhere; a change that was not yet read, or frames that were damaged
+/// on their way, concern few.
+const CHECKED_MIN: u64 = 16;
+
+/// What the control thread remembers.
+#[derive(Debug)]
+pub(super) struct ArrivalWatch {
+    asked_at: Instant,
+    /// The driver did not answer, and that was said.
+    is_blind: bool,
+    /// Compared and mismatched frames of each worker when the classes were made.
+    before: Vec<(u64, u64)>,
+    changes: VecDeque<RssChange>,
+}
+
+impl ArrivalWatch {
+    pub(super) fn new(n_workers: usize, now: Instant) -> Self {
+        let before = vec![(0, 0); n_workers];
+        ArrivalWatch { asked_at: now, is_blind: false, before, changes: VecDeque::new() }
+    }
+}
+
+impl Server {
+    /// Asks the driver, when it is time, and draws the conclusions.
+    pub(super) fn watch_arrivals(&mut self, now: Instant) {
+        if now.duration_since(self.arrivals.asked_at) < EVERY {
+            return;
+        }
+        self.arrivals.asked_at = now;
+        let config = &self.own.site.config.interface;
+        let asked = Interface::named(&config.dev).map_err(|error| error.to_string());
+        let surveyed = asked.and_then(|interface| {
+            Arrivals::survey(&interface, config.rss).map_err(|error| error.to_string())
+        });
+        match surveyed {
+            Ok(arrivals) => {
+                self.arrivals.is_blind = false;
+                let changes = arrivals.changes_since(&self.own.site.arrivals);
+                if !changes.is_empty() {
+                    self.on_rss_changed(arrivals, &changes, now);
+                } else if let Some(why) = self.wrong_prophecy() {
+                    self.own.site.arrivals.give_up(why);
+                    self.renew_ports("the queue of connections was foretold wrongly", now);
+                }
+            }
+            Err(error) if !self.arrivals.is_blind => {
+                self.arrivals.is_blind = true;
+                warn!("rss: {error}");
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn on_rss_changed(&mut self, arrivals: Arrivals, changes: &[String], now: Instant) {
+        let (n_queues, n_workers) = (arrivals.n_queues() as usize, self.own.crew.len());
+        if arrivals.n_queues() != self.own.site.arrivals.n_queues() {
+            arrivals.write_back(&self.own.site.interface.name);
+        }
+        self.own.site.arrivals = arrivals;
+        let mut what = changes.join(", ");
+        if n_queues < n_workers {
+            what += &format!(
+                "; workers {n_queues} to {} have no queue any more and receive nothing, give it back \
+                 with `ethtool -L {} combined {n_workers}`",
+                n_workers - 1,
+                self.own.site.interface.name
+            );
+        }
+        self.renew_ports(&what, now);
+        if n_queues < n_workers && self.own.site.config.interface.rss == RssUse::Required {
+            self.give_up(format!("interface.rss = \"required\", and {what}"));
+        }
+    }
+
+    /// Workers that saw many frames arrive at another queue than was foretold.
+    fn wrong_prophecy(&self) -> Option<String> {
+        self.own.site.arrivals.rss()?;
+        self.arrivals.before.iter().zip(self.counted()).enumerate().find_map(
+            |(worker, (before, now))| {
+                let (checked, mismatched) = (now.0 - before.0, now.1 - before.1);
+                let is_wrong = checked >= CHECKED_MIN && mismatched * 4 > checked;
+                is_wrong.then(|| {
+                    format!(
+                        "worker {worker} compared {} frames, and {} of them had been foretold for \
+                         another queue",
+                        grouped(checked),
+                        grouped(mismatched)
+                    )
+                })
+            },
+        )
+    }
+
+    /// Compared and mismatched frames of each worker.
+    fn counted(&self) -> Vec<(u64, u64)> {
+        let of = |worker, name| self.own.statistics.of_worker(worker, name);
+        (0..self.own.crew.len())
+            .map(|worker| (of(worker, "rss_checked"), of(worker, "rss_mismatched")))
+            .collect()
+    }
+
+    /// Gives every worker its ports as they are now, and says why.
+    fn renew_ports(&mut self, what: &str, now: Instant) {
+        let (site, crew) = (&self.own.site, &self.own.crew);
+        let what = format!("{what}: {}", site.arrivals.reason());
+        warn!("rss of `{}`: {what}", site.interface.name);
+        for (worker, member) in crew.members().iter().enumerate() {
+            let ports = site.arrivals.queue_ports(member.queue);
+            if let Err(error) = crew.ask(worker, move |desk| desk.stack.set_queue_ports(ports)) {
+                warn!("worker {worker} keeps its old ports: {error}");
+            }
+        }
+        if let Err(refused) = site.arrivals.check(&site.interface.name) {
+            self.give_up(format!("{what}; {refused}"));
+        }
+        self.arrivals.before = self.counted();
+        let uptime_ms = now.duration_since(self.started).as_millis() as u64;
+        if self.arrivals.changes.len() == CHANGES_MAX {
+            self.arrivals.changes.pop_front();
+        }
+        self.arrivals.changes.push_back(RssChange { uptime_ms, what });
+    }
+
+    /// What is known of arrivals, with what was counted and what changed.
+    pub(super) fn rss_status(&self) -> RssStatus {
+        let counted = self.counted();
+        RssStatus {
+            checked: counted.iter().map(|&(checked, _)| checked).sum(),
+            mismatched: counted.iter().map(|&(_, mismatched)| mismatched).sum(),
+            changes: self.arrivals.changes.iter().cloned().collect(),
+            ..self.own.site.arrivals.status()
+        }
+    }
+
+    /// Frames handed over, by pair of workers.
+    pub(super) fn handed_over(&self) -> Vec<HandedOver> {
+        let pairs = self.own.statistics.handed_over().into_iter();
+        pairs
+            .map(|(from, to, frames)| HandedOver { from: from as u16, to: to as u16, frames })
+            .collect()
+    }
+}
