@@ -53,6 +53,8 @@ fn seeds_pass_and_meet_every_fault() {
         Counter::DropAck,
         Counter::DropReassembly,
         Counter::ArpRequests,
+        Counter::RssChecked,
+        Counter::RssMismatched,
     ] {
         let at = Counter::ALL.iter().position(|&c| c == counter);
         assert!(at.is_some_and(|at| sums[at] > 0), "nothing met {}", counter.name());
@@ -97,4 +99,10 @@ fn a_frame_that_is_forgotten_is_found() {
 fn a_transition_that_the_rfc_does_not_know_is_found() {
     let what = found(Hooks { plants_state: Some(State::LastAck), ..Hooks::default() });
     assert!(what.contains("an illegal transition"), "{what}");
+}
+
+#[test]
+fn ports_that_answer_to_another_worker_are_found() {
+    let what = found(Hooks { misreads_rss: true, ..Hooks::default() });
+    assert!(what.contains("arrived at queue"), "{what}");
 }

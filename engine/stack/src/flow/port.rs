@@ -76,9 +76,14 @@ impl QueuePorts {
     /// The ports that `rss` leads to `queue`.
     pub fn new(rss: Rss, queue: u16) -> Self {
         let classes = PortClasses::new(|port| rss.port(port), rss.table().mask());
-        let places = (0..).zip(rss.table().queues());
-        let buckets = places.filter(|&(_, &q)| q == queue).map(|(bucket, _)| bucket).collect();
-        QueuePorts { rss, classes, queue, buckets }
+        QueuePorts { buckets: buckets(&rss, queue), rss, classes, queue }
+    }
+
+    /// The ports of another queue of the same NIC.
+    #[must_use]
+    pub fn of_queue(&self, queue: u16) -> Self {
+        let QueuePorts { rss, classes, .. } = self.clone();
+        QueuePorts { buckets: buckets(&rss, queue), rss, classes, queue }
     }
 
     /// The queue.
@@ -125,6 +130,12 @@ impl QueuePorts {
         }
         None
     }
+}
+
+/// The places of the table that lead to `queue`.
+fn buckets(rss: &Rss, queue: u16) -> Box<[u32]> {
+    let places = (0..).zip(rss.table().queues());
+    places.filter(|&(_, &q)| q == queue).map(|(bucket, _)| bucket).collect()
 }
 
 impl Rss {
@@ -211,7 +222,7 @@ mod tests {
             let (local, remote) = (Ipv4Addr::from(local), SocketAddrV4::new(remote.into(), remote_port));
             let mut seen = BTreeSet::new();
             for queue in 0..5 {
-                let ports = QueuePorts::new(rss.clone(), queue);
+                let ports = QueuePorts::new(rss.clone(), 4 - queue).of_queue(queue);
                 let found = all(&ports, &range, ports.walk(local, remote, seed));
                 let base = (rss.base(local, remote) & rss.table().mask()) as usize;
                 prop_assert_eq!(ports.count_by_base(&range)[base], found.len() as u64);

@@ -60,10 +60,11 @@ impl Toeplitz {
     pub fn new(key: &[u8]) -> Self {
         let mut contributions = Box::new([[0; 256]; INPUT_BYTES]);
         for (at, table) in contributions.iter_mut().enumerate() {
-            for (byte, contribution) in table.iter_mut().enumerate() {
-                // A set bit adds the 32 bits of the key that begin at its place.
-                let bits = (0..8).filter(|bit| byte & (0x80 >> bit) != 0);
-                *contribution = bits.fold(0, |sum, bit| sum ^ window(key, at * 8 + bit));
+            // A set bit adds the 32 bits of the key that begin at its place; the rest of the byte has
+            // had its turn.
+            for byte in 1..table.len() {
+                let (rest, bit) = (byte & (byte - 1), byte.trailing_zeros() as usize);
+                table[byte] = table[rest] ^ window(key, at * 8 + 7 - bit);
             }
         }
         Toeplitz { contributions }

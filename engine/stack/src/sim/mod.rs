@@ -15,6 +15,7 @@
 //! - `agenda`: the clock
 //! - `world`: one run: hosts, links and agenda, joined
 //! - `worker`, `nic`: a host: the worker's turn, its rings, and the placement by RSS
+//! - `arrivals`: what a driver tells of that placement, and what follows
 //! - `link`, `router`: the network between hosts
 //! - `workload`: what applications do
 //! - `attacker`: what somebody off the path sends
@@ -22,6 +23,7 @@
 //! - `trace`: what is left of a run
 
 mod agenda;
+mod arrivals;
 mod attacker;
 mod draw;
 mod link;
@@ -101,6 +103,8 @@ pub struct Hooks {
     pub forgets_frame: bool,
     /// A connection is taken to have been in this state before.
     pub plants_state: Option<State>,
+    /// Workers take the ports of the queue beside theirs for their own.
+    pub misreads_rss: bool,
 }
 
 /// Runs a plan. Lines that tell what happens go to `sink`, if there is one.

@@ -5,7 +5,7 @@
 
 use super::segment;
 use crate::device::{Batch, Device, Frame, Ledger};
-use crate::flow::rss::{IndirectionTable, Toeplitz};
+use crate::flow::rss::{Hashed, IndirectionTable, KEY_BYTES, Rss};
 use crate::time::{Duration, Instant};
 use std::collections::VecDeque;
 
@@ -208,26 +208,31 @@ impl Device for Queue {
 /// What places frames on the queues of one host.
 #[derive(Debug)]
 pub(super) struct Steering {
-    toeplitz: Toeplitz,
-    table: IndirectionTable,
+    key: [u8; KEY_BYTES],
+    rss: Rss,
 }
 
 impl Steering {
-    pub(super) fn new(key: &[u8; 40], n_queues: u16) -> Self {
+    pub(super) fn new(key: [u8; KEY_BYTES], n_queues: u16) -> Self {
         let table = IndirectionTable::dealt(TABLE_LEN, n_queues);
-        Steering { toeplitz: Toeplitz::new(key), table }
+        Steering { key, rss: Rss::new(&key, Hashed::AddressesAndPorts, table) }
     }
 
-    /// Replaces the indirection table, as `ethtool -X` does under traffic.
-    pub(super) fn rehash(&mut self, queues: Vec<u16>) {
-        self.table = IndirectionTable::from_queues(queues);
+    /// Replaces the indirection table, and perhaps the key, as `ethtool -X` does under traffic.
+    pub(super) fn rehash(&mut self, queues: Vec<u16>, key: Option<[u8; KEY_BYTES]>) {
+        self.key = key.unwrap_or(self.key);
+        let table = IndirectionTable::from_queues(queues);
+        self.rss = Rss::new(&self.key, Hashed::AddressesAndPorts, table);
+    }
+
+    /// What a driver that tells everything tells.
+    pub(super) fn rss(&self) -> &Rss {
+        &self.rss
     }
 
     /// The queue of a frame; what is no TCP goes to the first.
     pub(super) fn queue(&self, frame: &[u8]) -> usize {
-        let Some(tuple) = segment::receiver_tuple(frame) else { return 0 };
-        let hash = self.toeplitz.tcp_v4(tuple.remote(), tuple.local());
-        usize::from(self.table.queue(hash))
+        segment::receiver_tuple(frame).map_or(0, |tuple| usize::from(self.rss.queue(&tuple)))
     }
 }
 

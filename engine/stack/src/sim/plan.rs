@@ -69,6 +69,8 @@ pub struct HostPlan {
     pub turn: Duration,
     /// The key of the NIC.
     pub rss_key: [u8; 40],
+    /// Its driver tells key and table, and ports are chosen by them.
+    pub tells_rss: bool,
 }
 
 /// A path on which not every packet fits.
@@ -122,7 +124,8 @@ pub enum Fault {
     LateCompletions(usize, usize, Duration),
     /// A worker does not turn.
     Pause(usize, usize),
-    /// The indirection table of a host is drawn anew; how long does not matter.
+    /// The indirection table of a host is drawn anew, and perhaps the key; it lasts until the driver
+    /// is asked again.
     Rehash(usize),
 }
 
@@ -310,6 +313,7 @@ impl HostPlan {
             handoff_max: scaled(dice, 16, 256) as usize,
             turn: span(dice, Duration::from_micros(2), Duration::from_micros(500)),
             rss_key,
+            tells_rss: chance(dice, 60),
         }
     }
 

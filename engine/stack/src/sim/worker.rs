@@ -192,6 +192,7 @@ impl Worker {
         for mut frame in frames {
             let len = usize::from(frame.len());
             let bytes = &mut self.queue.bytes_mut(&mut frame)[..len];
+            self.stack.check_arrival(bytes);
             let disposition = on_frame(&mut self.stack, &mut self.watch, now, bytes, miss)?;
             if std::mem::take(&mut self.forgets) {
                 continue;

@@ -2,10 +2,12 @@
 //! it happen and judges what it touched; the run is over when faults have stopped, every connection
 //! has come to an end and every record is gone.
 
+mod faults;
+
 use super::agenda::Agenda;
-use super::attacker;
+use super::arrivals::Arrivals;
 use super::link::{self, Links};
-use super::nic::{FRAME_BYTES, Steering, TABLE_LEN};
+use super::nic::{FRAME_BYTES, Steering};
 use super::oracle::{Oracle, turned};
 use super::plan::{Fault, FaultPlan, LISTEN_PORTS, Narrow, Plan, endpoints, host_of};
 use super::router;
@@ -33,6 +35,10 @@ const LIMIT: Duration = Duration::from_secs(1_800);
 /// How long a four-tuple that is in use is left alone before it is tried again.
 const REOPEN: Duration = Duration::from_secs(1);
 
+/// From which ports clients choose, and how often one that another flow has is passed over.
+const CLIENT_PORTS: std::ops::RangeInclusive<u16> = 20_000..=49_999;
+const PORT_TRIES_MAX: u32 = 16;
+
 /// The longest that a worker which finds nothing to do, though something is, waits for it.
 const IDLE_MAX: Duration = Duration::from_millis(2);
 
@@ -43,6 +49,7 @@ enum Event {
     Open { flow: usize, by_server: bool, life: u32 },
     Phase(usize),
     Fault(usize),
+    ReadRss(usize),
     Flood,
     Forge,
     Garbage,
@@ -55,6 +62,7 @@ enum Event {
 struct Host {
     workers: Vec<Worker>,
     steering: Steering,
+    arrivals: Arrivals,
 }
 
 /// One run.
@@ -90,7 +98,8 @@ impl<'a> World<'a> {
             };
             Host {
                 workers: (0..host.n_queues).map(worker).collect(),
-                steering: Steering::new(&host.rss_key, host.n_queues),
+                steering: Steering::new(host.rss_key, host.n_queues),
+                arrivals: Arrivals::new(),
             }
         });
         let mut world = World {
@@ -174,6 +183,11 @@ impl<'a> World<'a> {
                 self.agenda.enter(BEGIN, Event::Turn { host: number, worker });
             }
         }
+        for number in 0..self.hosts.len() {
+            if self.plan.hosts[number].tells_rss {
+                self.read_rss(number);
+            }
+        }
         for (number, flow) in self.plan.flows.iter().enumerate() {
             let open_at = BEGIN + flow.open_at;
             self.n_unopened += 1;
@@ -233,6 +247,10 @@ impl<'a> World<'a> {
                 self.begin_fault(number);
                 Ok(())
             }
+            Event::ReadRss(host) => {
+                self.read_rss(host);
+                Ok(())
+            }
             Event::Flood | Event::Forge | Event::Garbage => {
                 self.attack(&event);
                 Ok(())
@@ -249,11 +267,14 @@ impl<'a> World<'a> {
     /// A frame is at the NIC of a host.
     fn arrive(&mut self, host: usize, frame: &[u8]) {
         let queue = self.hosts[host].steering.queue(frame);
-        if segment::is_syn(frame)
-            && let Some(tuple) = segment::receiver_tuple(frame)
-        {
-            let flow = self.book.get(&turned(&tuple).to_bytes()).map(|(flow, _)| *flow);
-            self.oracle.note_syn(&tuple, queue, flow);
+        if let Some(tuple) = segment::receiver_tuple(frame) {
+            let it = &mut self.hosts[host];
+            if segment::is_syn(frame) {
+                let flow = self.book.get(&turned(&tuple).to_bytes()).map(|(flow, _)| *flow);
+                self.oracle.note_syn(&tuple, queue, flow);
+                it.arrivals.note_begin(&tuple);
+            }
+            it.arrivals.judge(&tuple, queue, &it.workers);
         }
         self.hosts[host].workers[queue].queue.arrive(frame);
         self.wake(host, queue, self.agenda.now());
@@ -303,6 +324,9 @@ impl<'a> World<'a> {
     /// flows change their queue: then the SYN of a new life may reach a worker that knows nothing of
     /// the old one on another.
     fn judge_tables(&self, host: usize, n_known: usize) -> Result<(), String> {
+        if let Some(wrong) = &self.hosts[host].arrivals.wrong {
+            return Err(format!("host {host}: {wrong}"));
+        }
         let moves = |plan: &FaultPlan| matches!(plan.fault, Fault::Rehash(_));
         let fresh = &self.oracle.ends()[n_known..];
         if fresh.is_empty() || self.plan.faults.iter().any(moves) {
@@ -467,10 +491,15 @@ impl<'a> World<'a> {
 
     fn open(&mut self, number: usize, by_server: bool, life: u32) -> Result<(), String> {
         let now = self.agenda.now();
+        if !by_server && life == 1 {
+            self.choose_port(number);
+        }
         let flow = self.plan.flows[number].clone();
         let (client, server) = endpoints(&flow);
         let (host, worker, local, remote) = if by_server {
-            (flow.server, 0, server, client)
+            let arrivals = &self.hosts[flow.server].arrivals;
+            let worker = arrivals.worker(&FourTuple::new(server, client));
+            (flow.server, worker.unwrap_or(0), server, client)
         } else {
             (flow.client, flow.worker, client, server)
         };
@@ -487,6 +516,7 @@ impl<'a> World<'a> {
             self.agenda.enter(now + REOPEN, again);
             return Ok(());
         }
+        self.hosts[host].arrivals.note_begin(&tuple);
         let it = &mut self.hosts[host].workers[worker];
         let word = 0;
         match it.stack.connect(now, local, remote, APP, word) {
@@ -517,95 +547,39 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    fn begin_fault(&mut self, number: usize) {
-        let now = self.agenda.now();
-        let plan = self.plan.faults[number];
-        let until = now + plan.lasts;
-        self.trace.line(now, || format!("fault {plan:?}"));
-        match plan.fault {
-            Fault::Partition { from, to, both } => {
-                self.links.cut(from, to, until);
-                if both {
-                    self.links.cut(to, from, until);
+    /// The driver of a host is asked what its NIC has.
+    fn read_rss(&mut self, host: usize) {
+        self.trace.line(self.agenda.now(), || format!("{host} reads its hash"));
+        let it = &mut self.hosts[host];
+        it.arrivals.read(it.steering.rss(), &mut it.workers, self.hooks.misreads_rss);
+    }
+
+    /// Where the driver of the client tells its hash, a flow gets a port whose answers arrive at the
+    /// worker that opens it.
+    fn choose_port(&mut self, number: usize) {
+        let flow = &self.plan.flows[number];
+        let ((planned, server), it) = (endpoints(flow), &mut self.hosts[flow.client]);
+        if !it.arrivals.is_told() {
+            return;
+        }
+        let stack = &mut it.workers[flow.worker].stack;
+        let tries = (0..PORT_TRIES_MAX).filter_map(|_| {
+            stack.free_port(self.agenda.now(), *planned.ip(), server, CLIENT_PORTS).ok()
+        });
+        let others = &self.plan.flows;
+        let ends = |port| (SocketAddrV4::new(*planned.ip(), port), server);
+        let is_free = |&port: &u16| others.iter().all(|other| endpoints(other) != ends(port));
+        match tries.into_iter().find(is_free) {
+            Some(port) => {
+                let before = FourTuple::new(planned, server).to_bytes();
+                if let Some(entry) = self.book.remove(&before) {
+                    self.book.insert(FourTuple::new(ends(port).0, server).to_bytes(), entry);
                 }
+                self.plan.flows[number].ports.0 = port;
             }
-            Fault::FillEmpty(host, queue) => self.queue(host, queue).unfilled_until = until,
-            Fault::TxFull(host, queue) => self.queue(host, queue).tx_full_until = until,
-            Fault::LateCompletions(host, queue, late) => {
-                self.queue(host, queue).late = (until, late);
-            }
-            Fault::Pause(host, worker) => self.hosts[host].workers[worker].paused_until = until,
-            Fault::Rehash(host) => {
-                let n_queues = u64::from(self.plan.hosts[host].n_queues);
-                let queues = (0..TABLE_LEN).map(|_| self.dice.below(n_queues) as u16);
-                let queues = queues.collect();
-                self.hosts[host].steering.rehash(queues);
-            }
+            // A table that was drawn anew may leave the worker without any.
+            None => it.arrivals.exempt(&FourTuple::new(planned, server)),
         }
-    }
-
-    fn queue(&mut self, host: usize, queue: usize) -> &mut super::nic::Queue {
-        &mut self.hosts[host].workers[queue].queue
-    }
-
-    fn attack(&mut self, event: &Event) {
-        let host = self.dice.below(self.hosts.len() as u64) as usize;
-        match event {
-            Event::Flood => {
-                for _ in 0..self.plan.attack.flood_segments {
-                    let frame = attacker::flood(&mut self.dice, host);
-                    self.inject(host, &frame);
-                }
-            }
-            Event::Garbage => {
-                let frame = attacker::garbage(&mut self.dice, host);
-                self.inject(host, &frame);
-            }
-            _ => {
-                let n_workers = self.hosts[host].workers.len() as u64;
-                let worker = self.dice.below(n_workers) as usize;
-                let stack = &self.hosts[host].workers[worker].stack;
-                let Some(forgery) = attacker::forge(&mut self.dice, host, stack) else { return };
-                if let Some((tuple, seq)) = forgery.reset {
-                    self.oracle.note_forged(&tuple, seq);
-                }
-                self.inject(host, &forgery.frame);
-            }
-        }
-    }
-
-    /// Does what a test asked for, as soon as it can be done.
-    fn plant(&mut self) {
-        let Hooks { flips_byte, forgets_frame, plants_state } = self.hooks;
-        if flips_byte {
-            super::worker::flip_next_byte(&mut self.oracle);
-        }
-        if forgets_frame {
-            self.hosts[0].workers[0].forgets = true;
-        }
-        if let Some(state) = plants_state {
-            let mut workers = self.hosts.iter_mut().flat_map(|host| &mut host.workers);
-            if !workers.any(|worker| worker.plant(state)) {
-                let at = self.agenda.now() + Duration::from_millis(1);
-                self.agenda.enter(at, Event::Plant);
-            }
-        }
-    }
-
-    /// Faults stop.
-    fn calm_down(&mut self) -> Result<(), String> {
-        let now = self.agenda.now();
-        self.quiet = true;
-        self.trace.line(now, || "quiet".to_owned());
-        self.links.set(self.plan.calm, self.plan.calm, &mut self.dice);
-        self.links.mend(now);
-        for worker in self.hosts.iter_mut().flat_map(|host| &mut host.workers) {
-            worker.paused_until = now;
-            worker.queue.unfilled_until = now;
-            worker.queue.tx_full_until = now;
-            worker.queue.late = (now, Duration::ZERO);
-        }
-        self.visit(|worker, scene| worker.run_all(scene))
     }
 
     /// Lets every worker do something beside its turns, and turn afterwards.
@@ -641,6 +615,7 @@ impl<'a> World<'a> {
 
     fn judge_end(&self) -> Result<(), String> {
         self.links.traffic.audit()?;
+        self.judge_prophecies()?;
         for worker in self.workers() {
             worker.audit()?;
             let buffers = worker.stack.memory().buffers;
@@ -654,6 +629,20 @@ impl<'a> World<'a> {
         if self.plan.is_survivable() {
             let is_reused = |flow: usize| self.plan.flows[flow].lives > 1;
             self.oracle.judge_complete(|flow| self.plan.is_graceful(flow), is_reused)?;
+        }
+        Ok(())
+    }
+
+    /// What was foretold of a NIC that nobody changed came true.
+    fn judge_prophecies(&self) -> Result<(), String> {
+        for (number, host) in self.hosts.iter().enumerate() {
+            let moves =
+                |plan: &FaultPlan| matches!(plan.fault, Fault::Rehash(host) if host == number);
+            let stats = host.workers.iter().map(|worker| worker.stack.stats());
+            let mismatched: u64 = stats.map(|stats| stats.get(Counter::RssMismatched)).sum();
+            if mismatched > 0 && !self.plan.faults.iter().any(moves) {
+                return Err(format!("host {number}: {mismatched} frames at another queue"));
+            }
         }
         Ok(())
     }
