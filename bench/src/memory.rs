@@ -334,7 +334,7 @@ impl Side {
     /// Bytes of records and tables.
     fn bytes(&mut self, now: Instant) -> u64 {
         let memory = |worker: &mut Worker<MemoryDevice>| worker.visit(now, |d| d.stack.memory());
-        self.workers.iter_mut().map(memory).map(|m| (m.records + m.table) as u64).sum()
+        self.workers.iter_mut().map(memory).map(|m| m.connections() as u64).sum()
     }
 
     /// Ends the workers; their counters, summed.

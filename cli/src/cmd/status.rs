@@ -134,10 +134,20 @@ fn print_worker(worker: &WorkerStatus, out: &mut dyn Write) -> Result<(), Error>
     let mark = if frames.balances() { "" } else { "  * NOT CONSERVED" };
     writeln!(
         out,
-        "             {} connections, {} in TIME-WAIT, {} bytes of records, {} buffered",
+        "             {} connections, {} of them awake, {} in TIME-WAIT",
         grouped(worker.connections),
-        grouped(worker.time_wait),
-        grouped(worker.record_bytes),
+        grouped(worker.awake),
+        grouped(worker.time_wait)
+    )?;
+    let records = &worker.records;
+    writeln!(
+        out,
+        "             bytes {} = {} records + {} awake + {} TIME-WAIT + {} table; {} buffered",
+        grouped(records.total()),
+        grouped(records.asleep),
+        grouped(records.awake),
+        grouped(records.time_wait),
+        grouped(records.table),
         grouped(worker.buffer_bytes)
     )?;
     writeln!(

@@ -7,8 +7,8 @@ use crate::fake::{self, Daemon, barewire};
 use barewire_api::config::{Config, Ownership};
 use barewire_api::control::{
     CONNS_MAX, ConnId, ConnPage, ConnRow, ConnState, ErrorCode, Frames, HandedOver, HashFunction,
-    HashedFields, Payload, Request, Response, Role, RssChange, RssStatus, Status, WorkerStatus,
-    XdpMode,
+    HashedFields, Payload, RecordBytes, Request, Response, Role, RssChange, RssStatus, Status,
+    WorkerStatus, XdpMode,
 };
 use barewire_api::failure::Failure;
 use barewire_api::impair::Impairments;
@@ -283,7 +283,8 @@ pub(crate) fn status(held: u64) -> Status {
             huge_pages: false,
             connections: 1_000,
             time_wait: 1,
-            record_bytes: 64_000,
+            awake: 20,
+            records: RecordBytes { asleep: 64_000, awake: 9_000, time_wait: 26, table: 7_400 },
             buffer_bytes: 0,
             frames: Frames { fill: 2, held, total: 3, ..Frames::default() },
         }],
@@ -328,6 +329,8 @@ fn status_tells_what_the_kernel_granted() {
         "* rss        after 5s: another key\n",
         "handed over  frames from worker 0 to 1 1,500, 1 to 0 7\n",
         "queue 0, cpu 1, native XDP, copy, need-wakeup\n",
+        "1,000 connections, 20 of them awake, 1 in TIME-WAIT\n",
+        "bytes 80,426 = 64,000 records + 9,000 awake + 26 TIME-WAIT + 7,400 table; 0 buffered\n",
         "frames 3 = 0 free + 2 fill + 0 rx + 0 tx + 0 completion + 1 held\n",
     ] {
         assert!(ended.out.contains(part), "expected `{part}` in\n{}", ended.out);

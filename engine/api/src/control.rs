@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 pub use conn::{ConnFilter, ConnId, ConnPage, ConnRow, ConnState, Role};
 pub use status::{
-    Frames, HandedOver, HashFunction, HashedFields, RssChange, RssStatus, Status, WorkerStatus,
-    XdpMode,
+    Frames, HandedOver, HashFunction, HashedFields, RecordBytes, RssChange, RssStatus, Status,
+    WorkerStatus, XdpMode,
 };
 
 use crate::config::{Config, Listen, ListenAddr, LoadPlan};

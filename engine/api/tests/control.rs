@@ -7,8 +7,8 @@ use barewire_api::config::{LoadPlan, Ownership};
 use barewire_api::control::{
     CONNS_MAX, ConnFilter, ConnId, ConnPage, ConnRow, ConnState, ErrorCode, Frames, HandedOver,
     LoadProgress, PAYLOAD_BYTES_MAX, Payload, RECEIVED_BYTES_MAX, REQUEST_BYTES_MAX,
-    RESPONSE_BYTES_MAX, Request, Response, Role, RssStatus, Status, WorkerStatus, XdpMode,
-    from_hex, from_line, to_hex, to_line,
+    RESPONSE_BYTES_MAX, RecordBytes, Request, Response, Role, RssStatus, Status, WorkerStatus,
+    XdpMode, from_hex, from_line, to_hex, to_line,
 };
 use barewire_api::failure::Failure;
 use barewire_api::impair::{Direction, Impaired, Impairment, Impairments};
@@ -105,7 +105,8 @@ fn status() -> Status {
             huge_pages: false,
             connections: 3,
             time_wait: 1,
-            record_bytes: 64,
+            awake: 1,
+            records: RecordBytes { asleep: 64, ..RecordBytes::default() },
             buffer_bytes: 0,
             frames: Frames { fill: 2, total: 2, ..Frames::default() },
         }],

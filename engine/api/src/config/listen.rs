@@ -12,7 +12,7 @@ use crate::text::{SyntaxError, serde_as_text};
 use crate::unit::{Bytes, Count, Span};
 
 /// The most listeners of one daemon.
-pub const LISTENERS_MAX: usize = 256;
+pub const LISTENERS_MAX: usize = 240;
 
 /// The most bytes that an application is told to send in one go, and that `/bytes/N` may ask for.
 pub const APP_BYTES_MAX: u64 = 64 << 20;

@@ -86,6 +86,9 @@ pub struct Tcp {
     pub retries_max: u32,
     /// How long an acknowledgement may wait; at most 500 ms, RFC 9293 section 3.8.6.3. 0: never.
     pub delayed_ack: Span,
+    /// How long a connection must have been quiet before it sleeps and gives back all but one cache
+    /// line; from 500 ms on.
+    pub dormant_after: Span,
     /// How long TIME_WAIT lasts: twice the maximum segment lifetime.
     pub time_wait: Span,
     /// Connections in TIME_WAIT, over all workers; the oldest makes room.
@@ -151,6 +154,7 @@ impl Default for Tcp {
             retries_r1: 3,
             retries_max: 15,
             delayed_ack: Span::from_millis(40),
+            dormant_after: Span::from_secs(1),
             time_wait: Span::from_secs(60),
             time_wait_max: Count(2_000_000),
             fin_wait2: Span::from_secs(60),
@@ -225,6 +229,7 @@ impl Tcp {
             ("tcp.rto_min", self.rto_min, ms, self.rto_max),
             ("tcp.rto_max", self.rto_max, s, Span::from_secs(600)),
             ("tcp.delayed_ack", self.delayed_ack, off, Span::from_millis(500)),
+            ("tcp.dormant_after", self.dormant_after, Span::from_millis(500), day),
             ("tcp.time_wait", self.time_wait, off, Span::from_secs(600)),
             ("tcp.fin_wait2", self.fin_wait2, ms, day),
             ("tcp.keepalive", self.keepalive, off, day),

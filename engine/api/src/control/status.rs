@@ -180,12 +180,35 @@ pub struct WorkerStatus {
     pub connections: u64,
     /// Connections in TIME_WAIT.
     pub time_wait: u64,
-    /// Bytes of connection records, tables and blocks.
-    pub record_bytes: u64,
+    /// Connections that are awake: the others sleep, in one cache line each.
+    #[serde(default)]
+    pub awake: u64,
+    /// What connections take beside their buffers.
+    pub records: RecordBytes,
     /// Bytes that connections have buffered.
     pub buffer_bytes: u64,
     /// Where its frames are.
     pub frames: Frames,
+}
+
+/// Memory that grows with the number of connections, in bytes. Timers take none of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordBytes {
+    /// What every connection has.
+    pub asleep: u64,
+    /// What those that are awake have beside.
+    pub awake: u64,
+    /// What rests in TIME_WAIT.
+    pub time_wait: u64,
+    /// The connection table.
+    pub table: u64,
+}
+
+impl RecordBytes {
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.asleep + self.awake + self.time_wait + self.table
+    }
 }
 
 /// Where the frames of a umem, or of several, are.

@@ -3,6 +3,7 @@
 use super::talk::Talk;
 use crate::lan;
 use crate::tape::Tape;
+use barewire_stack::flow::FourTuple;
 use barewire_stack::stack::{ConnId, ConnInfo, Disposition, Event, Miss, Stack, StackConfig};
 use barewire_stack::stats::Counter;
 use barewire_stack::tcp::buffer::CHUNK_BYTES;
@@ -57,8 +58,8 @@ pub(super) struct Host {
 impl Host {
     pub(super) fn new(number: u8, peer: u8, config: StackConfig, now: Instant) -> Self {
         let mut stack = Stack::new(config, now);
-        for port in [lan::PORT, super::talk::ECHO_PORT] {
-            assert!(stack.listen(SocketAddrV4::new([0; 4].into(), port), port));
+        for (app, port) in (0..).zip([lan::PORT, super::talk::ECHO_PORT]) {
+            assert!(stack.listen(SocketAddrV4::new([0; 4].into(), port), app));
         }
         Host {
             number,
@@ -127,16 +128,15 @@ impl Host {
     }
 
     fn infos(&self) -> Vec<ConnInfo> {
-        // Slots are taken in order and used again, so few of a page ever hold a connection.
-        let n_slots = self.stack.n_slots().min(self.stack.config().connections_max);
-        (0..n_slots).filter_map(|slot| self.stack.conn_info(slot)).collect()
+        (0..self.stack.n_slots()).filter_map(|slot| self.stack.conn_info(slot)).collect()
     }
 
     /// Takes notice of new connections and of those that are gone.
     pub(super) fn observe(&mut self) {
         let infos = self.infos();
         self.talks.retain(|talk| infos.iter().any(|info| info.id == talk.id));
-        for info in &infos {
+        // What rests in TIME-WAIT is nobody's any more.
+        for info in infos.iter().filter(|info| info.app.is_some()) {
             match self.talks.iter_mut().find(|talk| talk.id == info.id) {
                 Some(talk) => talk.observe(info),
                 None => self.talks.push(Talk::new(info, self.number, self.peer)),
@@ -327,6 +327,11 @@ impl Host {
                 let from = SocketAddrV4::new(ip.src, tcp.src_port);
                 let to = SocketAddrV4::new(ip.dst, tcp.dst_port);
                 self.cookie = Some(Cookie { from, to, tcp: *tcp });
+            } else if tcp.flags == Flags::ACK {
+                let local = SocketAddrV4::new(ip.src, tcp.src_port);
+                let tuple = FourTuple::new(local, SocketAddrV4::new(ip.dst, tcp.dst_port));
+                let info = self.stack.conn_between(&tuple).expect("an ACK is some connection's");
+                assert_eq!(info.state, State::TimeWait, "others acknowledge in their turn");
             } else {
                 assert!(tcp.flags.contains(Flags::RST), "{tcp:?}");
             }
@@ -423,6 +428,11 @@ impl Host {
     }
 
     fn check_one(&self, info: &ConnInfo) {
+        if info.app.is_none() {
+            // What rests in TIME-WAIT has no windows any more.
+            assert_eq!(info.state, State::TimeWait, "{info:?}");
+            return;
+        }
         let tcp = &self.stack.config().tcp;
         // The edge is rounded up to what the scale can express.
         let window = tcp.window_bytes_max + (1 << tcp.window_shift()) - 1;

@@ -68,12 +68,12 @@ pub fn make(spec: &AppSpec) -> Box<dyn App> {
 pub struct Io<'a> {
     stack: &'a mut Stack,
     now: Instant,
-    app: u16,
+    app: u8,
 }
 
 impl<'a> Io<'a> {
     /// The surface for application number `app`.
-    pub fn new(stack: &'a mut Stack, now: Instant, app: u16) -> Self {
+    pub fn new(stack: &'a mut Stack, now: Instant, app: u8) -> Self {
         Io { stack, now, app }
     }
 

@@ -36,7 +36,7 @@ pub(super) fn page(
     let (found, next) = crew.ask(worker, move |desk| look(desk, first, limit as usize, filter))?;
     let names: Vec<String> = apps.iter().map(AppSpec::to_string).collect();
     let row = |(state, conn): (ConnState, ConnInfo)| {
-        let app = app_name(&names, conn.app);
+        let app = conn.app.map_or_else(String::new, |app| app_name(&names, app));
         to_row(worker as u16, state, &conn, app)
     };
     let at = |worker: usize, slot: u32| (worker as u64) << 32 | u64::from(slot);
@@ -95,7 +95,7 @@ fn to_row(worker: u16, state: ConnState, conn: &ConnInfo, app: String) -> ConnRo
         state,
         role: if conn.passive { Role::Passive } else { Role::Active },
         app,
-        dormant: recv_bytes == 0 && send_bytes == 0 && conn.snd_una == conn.snd_nxt,
+        dormant: conn.dormant,
         snd_una: conn.snd_una,
         snd_nxt: conn.snd_nxt,
         snd_wnd: conn.snd_wnd,

@@ -16,7 +16,7 @@ use tracing::info;
 
 /// Different applications that listeners may be given while an engine runs: their number is part of
 /// every connection, so that it is not used again.
-const APPS_MAX: usize = 1_024;
+const APPS_MAX: usize = 250;
 
 /// What becomes of a request.
 #[derive(Debug)]
@@ -158,7 +158,7 @@ impl Server {
     }
 
     /// Gives every worker an instance of the application.
-    fn add_app(&mut self, listen: &Listen) -> Result<u16, Refusal> {
+    fn add_app(&mut self, listen: &Listen) -> Result<u8, Refusal> {
         if self.own.apps.len() >= APPS_MAX {
             let message = format!("{APPS_MAX} different applications have listened: start anew");
             return Err(Refusal::new(ErrorCode::Refused, message));
@@ -200,7 +200,7 @@ fn deadline(now: Instant, timeout: Span) -> Instant {
 }
 
 /// The name of an application of a connection.
-pub(super) fn app_name(apps: &[String], number: u16) -> String {
+pub(super) fn app_name(apps: &[String], number: u8) -> String {
     match number {
         Apps::HAND => "hand".to_owned(),
         Apps::LOAD => "load".to_owned(),

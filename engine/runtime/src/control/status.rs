@@ -5,7 +5,7 @@ use super::request::Refusal;
 use super::server::Server;
 use crate::sys::memory::resident_bytes;
 use crate::worker::Desk;
-use barewire_api::control::{ErrorCode, Frames, Status, WorkerStatus};
+use barewire_api::control::{ErrorCode, Frames, RecordBytes, Status, WorkerStatus};
 use barewire_stack::device::Ledger;
 use barewire_stack::stack::Memory;
 use barewire_stack::stats::Counter;
@@ -16,6 +16,7 @@ use std::time::Instant;
 pub(super) struct Moment {
     pub(super) connections: u64,
     time_wait: u64,
+    awake: u64,
     memory: Memory,
     pub(super) ledger: Ledger,
 }
@@ -27,6 +28,7 @@ impl Moment {
         Moment {
             connections: stats.get(Counter::ConnsOpen),
             time_wait: stats.get(Counter::ConnsTimeWait),
+            awake: u64::from(desk.stack.n_active()),
             memory: desk.stack.memory(),
             ledger: desk.ledger,
         }
@@ -51,7 +53,8 @@ pub(super) fn of(server: &Server, now: Instant) -> Result<Status, Refusal> {
             huge_pages: member.outcome.huge_pages,
             connections: moment.connections,
             time_wait: moment.time_wait,
-            record_bytes: (moment.memory.records + moment.memory.table) as u64,
+            awake: moment.awake,
+            records: record_bytes(&moment.memory),
             buffer_bytes: moment.memory.buffers as u64,
             frames: frames(&moment.ledger),
         })
@@ -78,6 +81,16 @@ pub(super) fn of(server: &Server, now: Instant) -> Result<Status, Refusal> {
         listeners: server.own.site.config.listen.clone(),
         load: server.test.as_ref().map(|_| server.load_progress()),
     })
+}
+
+/// The memory of connections as the control protocol shows it.
+fn record_bytes(memory: &Memory) -> RecordBytes {
+    RecordBytes {
+        asleep: memory.records as u64,
+        awake: memory.active as u64,
+        time_wait: memory.time_wait as u64,
+        table: memory.table as u64,
+    }
 }
 
 /// A ledger as the control protocol shows it.

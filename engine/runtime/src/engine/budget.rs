@@ -45,9 +45,9 @@ impl Budget {
         self.n_workers.saturating_mul(self.frames).saturating_mul(self.frame_bytes)
     }
 
-    /// Bytes of `n` connections with empty buffers.
+    /// Bytes of `n` connections that sleep: what they take for certain. Awake they take more.
     fn connection_bytes(n: u64) -> u64 {
-        n.saturating_mul(Stack::RECORD_BYTES as u64)
+        n.saturating_mul(Stack::ASLEEP_BYTES as u64)
     }
 
     /// Refuses what cannot fit.
@@ -77,10 +77,13 @@ impl Budget {
                 mib(self.umem_bytes()),
             ),
             format!(
-                "memory at most: {} connections x {} bytes = {}, and {} of buffers",
+                "memory at most: {} connections x {} bytes asleep = {}, x {} awake = {}, and {} of \
+                 buffers",
                 grouped(self.connections_max),
-                Stack::RECORD_BYTES,
+                Stack::ASLEEP_BYTES,
                 mib(Self::connection_bytes(self.connections_max)),
+                Stack::AWAKE_BYTES,
+                mib(self.connections_max.saturating_mul(Stack::AWAKE_BYTES as u64)),
                 mib(self.buffer_bytes_max),
             ),
         ];

@@ -202,9 +202,9 @@ fn spawn<Q: Queue + 'static>(
 }
 
 /// The number of the application that runs `spec`: one instance serves all its listeners.
-pub(crate) fn app_number(apps: &[AppSpec], spec: &AppSpec) -> Option<u16> {
+pub(crate) fn app_number(apps: &[AppSpec], spec: &AppSpec) -> Option<u8> {
     let idx = apps.iter().position(|known| known == spec)?;
-    u16::try_from(idx).ok()?.checked_add(Apps::FIRST_LISTENING)
+    u8::try_from(idx).ok()?.checked_add(Apps::FIRST_LISTENING)
 }
 
 /// The endpoint of a listener in a stack, where the unspecified address stands for all.
@@ -215,7 +215,7 @@ pub(crate) fn endpoint(at: ListenAddr) -> SocketAddrV4 {
 fn listening_apps(specs: &[AppSpec], maker: &AppMaker) -> Apps {
     let mut apps = Apps::new();
     for spec in specs {
-        let number = app_number(specs, spec).expect("listeners are far fewer than 65,536");
+        let number = app_number(specs, spec).expect("there are at most LISTENERS_MAX");
         apps.set_listening(number, maker.make(spec));
     }
     apps

@@ -74,6 +74,7 @@ fn tcp_config(site: &Site) -> TcpConfig {
         pmtu_black_hole: tcp.pmtu_black_hole,
         delayed_ack: span(tcp.delayed_ack),
         time_wait: span(tcp.time_wait),
+        dormant_after: span(tcp.dormant_after),
         fin_wait2: span(tcp.fin_wait2),
         keepalive: span(tcp.keepalive),
         keepalive_interval: span(tcp.keepalive_interval),

@@ -47,11 +47,11 @@ pub struct Apps {
 
 impl Apps {
     /// Number of [`Apps::hand`].
-    pub const HAND: u16 = 0;
+    pub const HAND: u8 = 0;
     /// Number of [`Apps::load`].
-    pub const LOAD: u16 = 1;
+    pub const LOAD: u8 = 1;
     /// Number of the first application that listens.
-    pub const FIRST_LISTENING: u16 = 2;
+    pub const FIRST_LISTENING: u8 = 2;
 
     /// No application but the hand.
     pub fn new() -> Self {
@@ -59,7 +59,7 @@ impl Apps {
     }
 
     /// Puts an application at `number`, which is [`Apps::FIRST_LISTENING`] or more.
-    pub fn set_listening(&mut self, number: u16, app: Box<dyn App>) {
+    pub fn set_listening(&mut self, number: u8, app: Box<dyn App>) {
         let idx = usize::from(number - Apps::FIRST_LISTENING);
         if self.listening.len() <= idx {
             self.listening.resize_with(idx + 1, || None);
@@ -68,7 +68,7 @@ impl Apps {
     }
 
     /// The application of a number.
-    pub fn get_mut(&mut self, number: u16) -> Option<&mut dyn App> {
+    pub fn get_mut(&mut self, number: u8) -> Option<&mut dyn App> {
         match number {
             Apps::HAND => Some(&mut self.hand),
             Apps::LOAD => self.load.as_deref_mut().map(|load| load as &mut dyn App),
@@ -80,7 +80,7 @@ impl Apps {
     }
 
     /// All applications with their numbers.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (u16, &mut dyn App)> {
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (u8, &mut dyn App)> {
         let load = self.load.as_deref_mut().map(|load| (Apps::LOAD, load as &mut dyn App));
         let listening = (Apps::FIRST_LISTENING..).zip(self.listening.iter_mut());
         let listening = listening

@@ -6,5 +6,5 @@ pub mod rss;
 mod table;
 mod tuple;
 
-pub use table::Table;
+pub use table::{ENTRY_BYTES_MAX, Place, RECORDS_MAX, Table};
 pub use tuple::FourTuple;

@@ -13,6 +13,10 @@ pub struct FourTuple {
 }
 
 impl FourTuple {
+    /// That of no connection.
+    pub const NONE: FourTuple =
+        FourTuple { local_addr: [0; 4], remote_addr: [0; 4], local_port: 0, remote_port: 0 };
+
     /// The flow between two endpoints.
     pub fn new(local: SocketAddrV4, remote: SocketAddrV4) -> Self {
         FourTuple {

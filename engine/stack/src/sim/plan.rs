@@ -376,6 +376,7 @@ fn draw_tcp(dice: &mut Dice, gentle: bool) -> TcpConfig {
         syn_retries_max: if gentle { pick(dice, &[5, 6]) } else { between(dice, 0, 6) as u8 },
         retries_max: if gentle { pick(dice, &[10, 15]) } else { between(dice, 1, 15) as u8 },
         delayed_ack: MS * pick(dice, &[1, 40, 40, 200, 499]),
+        dormant_after: MS * pick(dice, &[500, 500, 1000, 20_000]),
         time_wait: Duration::from_secs(scaled(dice, 1, 60)),
         fin_wait2: Duration::from_secs(scaled(dice, 1, 60)),
         keepalive: Duration::from_secs(if chance(dice, 30) { keepalive_s } else { 0 }),

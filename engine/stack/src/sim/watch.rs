@@ -1,7 +1,9 @@
 //! Watches every connection record of one stack from outside: only the transitions of RFC 9293
 //! section 3.3.2 happen, numbers never go back, the right edge of the window never moves left, and
-//! TIME-WAIT lasts. It knows a record by its slot and what [`Stack::conn_info`] tells of it.
+//! TIME-WAIT lasts. It knows a record by its slot and what [`Stack::conn_info`] tells of it; what rests
+//! in TIME-WAIT has no slot any more, and is known by its four-tuple.
 
+use crate::flow::FourTuple;
 use crate::stack::{ConnId, ConnInfo, Stack};
 use crate::stats::Counter;
 use crate::tcp::{Seq, State};
@@ -20,6 +22,7 @@ enum Cause {
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     id: ConnId,
+    tuple: FourTuple,
     state: State,
     since: Instant,
     rcv_nxt: Seq,
@@ -33,6 +36,8 @@ pub(super) struct Watch {
     seen: Vec<Option<Seen>>,
     /// Slots in which something was seen. Every connection is seen when its SYN comes or goes.
     live: Vec<u32>,
+    /// What has come to rest.
+    rests: Vec<Seen>,
     /// TIME-WAIT records given up early, when last looked at.
     n_recycled: u64,
     /// Some path is narrower than the link, or may be taken for such after timeouts; otherwise nobody
@@ -67,10 +72,18 @@ impl Watch {
             }
             self.live.swap_remove(at);
             let gone = self.seen[slot as usize].take();
-            if let Some(seen) = gone
-                && !recycled
-            {
-                judge_rest(now, &seen, time_wait)?;
+            match gone {
+                Some(seen) if rests(stack, &seen) => self.rests.push(seen),
+                Some(seen) if !recycled => judge_rest(now, &seen, time_wait)?,
+                _ => {}
+            }
+        }
+        for at in (0..self.rests.len()).rev() {
+            if !rests(stack, &self.rests[at]) {
+                let seen = self.rests.swap_remove(at);
+                if !recycled {
+                    judge_rest(now, &seen, time_wait)?;
+                }
             }
         }
         Ok(())
@@ -90,12 +103,16 @@ impl Watch {
     }
 
     fn look(&mut self, now: Instant, info: &ConnInfo, cause: Cause) -> Result<(), String> {
+        if info.app.is_none() {
+            return Ok(());
+        }
         let slot = info.id.slot as usize;
         if self.seen.len() <= slot {
             self.seen.resize(slot + 1, None);
         }
         let next = Seen {
             id: info.id,
+            tuple: FourTuple::new(info.local, info.remote),
             state: info.state,
             since: now,
             rcv_nxt: Seq(info.rcv_nxt),
@@ -136,6 +153,12 @@ impl Watch {
         self.seen[slot] = Some(Seen { since, ..next });
         Ok(())
     }
+}
+
+/// The connection is in TIME-WAIT, wherever that is kept.
+fn rests(stack: &Stack, seen: &Seen) -> bool {
+    seen.state == State::TimeWait
+        && stack.conn_between(&seen.tuple).is_some_and(|info| info.state == State::TimeWait)
 }
 
 /// TIME-WAIT lasts as long as it is configured (RFC 9293 MUST-13).

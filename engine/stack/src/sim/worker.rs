@@ -25,7 +25,7 @@ const EVENTS_MAX: usize = 1024;
 const HANDOFF_MAX: usize = 256;
 
 /// The one application of a simulated stack.
-pub(super) const APP: u16 = 1;
+pub(super) const APP: u8 = 1;
 
 /// Finds the flow and script of a connection that a listener accepted.
 pub(super) type Book = BTreeMap<[u8; 12], (usize, Script)>;

@@ -1,14 +1,16 @@
 //! What applications and operators ask of a stack: listen, connect, send, receive, close. Each call
 //! finds the connection, lets it do the work, and takes up what follows from it.
 
-use super::{ConnId, ConnectError, Connection, Context, Counter, FourTuple, Instant, Stack, State};
+use super::{
+    Active, ConnId, ConnectError, Connection, Context, FourTuple, Instant, Place, Stack, State,
+};
 use crate::tcp::Opening;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 impl Stack {
     /// Accepts connections at `local` for application `app`; the unspecified address stands for all
     /// of ours. False when somebody listens there already.
-    pub fn listen(&mut self, local: SocketAddrV4, app: u16) -> bool {
+    pub fn listen(&mut self, local: SocketAddrV4, app: u8) -> bool {
         if self.listeners.contains_key(&local) {
             return false;
         }
@@ -28,7 +30,7 @@ impl Stack {
         now: Instant,
         local: SocketAddrV4,
         remote: SocketAddrV4,
-        app: u16,
+        app: u8,
         word: u64,
     ) -> Result<ConnId, ConnectError> {
         if !self.is_ours(*local.ip()) || local.port() == 0 {
@@ -46,7 +48,7 @@ impl Stack {
         }
         let opening = self.opening(&tuple, now);
         let conn = Connection::connect(&mut self.context(now), opening);
-        let slot = self.add(conn, tuple, app, word);
+        let slot = self.add(now, conn, tuple, app, word);
         Ok(self.records.id(slot))
     }
 
@@ -99,14 +101,17 @@ impl Stack {
 
     /// Bytes from the next to be read up to the end of the urgent ones; 0 without any.
     pub fn urgent_bytes(&self, id: ConnId) -> usize {
-        let slot = self.records.slot_of(id);
-        slot.map_or(0, |slot| self.records[slot].conn.urgent_bytes() as usize)
+        self.awake(id).map_or(0, |active| active.conn.urgent_bytes() as usize)
     }
 
     /// Bytes that the connection would take for sending.
     pub fn send_room(&self, id: ConnId) -> usize {
-        let Some(slot) = self.records.slot_of(id) else { return 0 };
-        self.records[slot].conn.send_room(&self.config.tcp) as usize
+        let tcp = &self.config.tcp;
+        match self.awake(id) {
+            Some(active) => active.conn.send_room(tcp) as usize,
+            None if self.records.slot_of(id).is_some() => tcp.send_bytes_max as usize,
+            None => 0,
+        }
     }
 
     /// Sends back what was received, without copying; returns how many bytes. When not all, a
@@ -117,13 +122,12 @@ impl Stack {
 
     /// The received bytes that lie together at the front; [`Stack::discard`] passes over them.
     pub fn peek(&self, id: ConnId) -> &[u8] {
-        self.records.slot_of(id).map_or(&[], |slot| self.records[slot].conn.peek(&self.pool))
+        self.awake(id).map_or(&[], |active| active.conn.peek(&self.pool))
     }
 
     /// Copies received bytes into `buf` and leaves them where they are; returns how many.
     pub fn peek_into(&self, id: ConnId, buf: &mut [u8]) -> usize {
-        let slot = self.records.slot_of(id);
-        slot.map_or(0, |slot| self.records[slot].conn.peek_into(&self.pool, buf))
+        self.awake(id).map_or(0, |active| active.conn.peek_into(&self.pool, buf))
     }
 
     /// Copies received bytes out; returns how many.
@@ -151,31 +155,42 @@ impl Stack {
         self.call(now, id, |conn, cx| conn.abort(cx));
     }
 
-    /// Resets the connection in a record, if there is one; what a stack that ends does to all. In
-    /// TIME-WAIT nobody waits for us, and the record just goes.
+    /// Resets the connection with a number of [`Stack::n_slots`], if there is one; what a stack that
+    /// ends does to all. In TIME-WAIT nobody waits for us, and the record just goes.
     pub fn abort_slot(&mut self, now: Instant, slot: u32) {
-        match self.records.get(slot).map(|record| record.conn.state()) {
-            None => {}
-            Some(State::TimeWait) => self.recycle(slot),
-            Some(_) => self.abort(now, self.records.id(slot)),
+        if let Some(position) = slot.checked_sub(self.records.n_slots()) {
+            if let Some((number, _)) = self.time_wait.nth(position) {
+                self.recycle(Place::Rest(number));
+            }
+        } else if self.records.is_live(slot) {
+            match self.records.get(slot).map(|active| active.conn.state()) {
+                Some(State::TimeWait) => self.recycle(Place::Record(slot)),
+                _ => self.abort(now, self.records.id(slot)),
+            }
         }
     }
 
     /// State of a connection that lives.
     pub fn state(&self, id: ConnId) -> Option<State> {
-        self.records.slot_of(id).map(|slot| self.records[slot].conn.state())
+        let slot = self.records.slot_of(id)?;
+        Some(self.records.get(slot).map_or(State::Established, |active| active.conn.state()))
     }
 
     /// What the application keeps with a connection that lives.
     pub fn word(&self, id: ConnId) -> Option<u64> {
-        self.records.slot_of(id).map(|slot| self.records[slot].word)
+        self.records.slot_of(id).map(|slot| self.records.word(slot))
     }
 
     /// Changes what the application keeps with the connection.
     pub fn set_word(&mut self, id: ConnId, word: u64) {
         if let Some(slot) = self.records.slot_of(id) {
-            self.records[slot].word = word;
+            self.records.set_word(slot, word);
         }
+    }
+
+    /// The connection, if it is awake: one that sleeps has nothing that is worth waking it to look.
+    fn awake(&self, id: ConnId) -> Option<&Active> {
+        self.records.get(self.records.slot_of(id)?)
     }
 
     fn call<R>(
@@ -185,8 +200,9 @@ impl Stack {
         action: impl FnOnce(&mut Connection, &mut Context<'_>) -> R,
     ) -> Option<R> {
         let slot = self.records.slot_of(id)?;
-        let (record, mut cx) = self.split(slot, now);
-        let result = action(&mut record.conn, &mut cx);
+        self.wake(now, slot);
+        let (active, mut cx) = self.split(slot, now);
+        let result = action(&mut active.conn, &mut cx);
         self.after(slot);
         Some(result)
     }
@@ -197,50 +213,32 @@ impl Stack {
     }
 
     /// Takes a new connection into table, wheel and queues.
-    pub(super) fn add(&mut self, conn: Connection, tuple: FourTuple, app: u16, word: u64) -> u32 {
+    pub(super) fn add(
+        &mut self,
+        now: Instant,
+        conn: Connection,
+        tuple: FourTuple,
+        app: u8,
+        word: u64,
+    ) -> u32 {
         let slot = self.records.insert(conn, tuple, app, word);
-        self.table.insert(&tuple, slot);
+        self.table.insert(&tuple, Place::Record(slot));
+        self.visit_later(now, slot);
         self.after(slot);
         slot
     }
 
     /// True when one more record fits; the oldest TIME-WAIT goes if need be.
     pub(super) fn make_room(&mut self) -> bool {
-        if self.records.len() >= self.config.connections_max
-            && let Some(slot) = self.oldest_time_wait()
-        {
-            // If its record still waits in a queue, it goes within this turn.
-            self.recycle(slot);
+        if self.n_records() >= self.config.connections_max {
+            self.recycle_oldest();
         }
-        self.records.len() < self.config.connections_max
-    }
-
-    /// A connection has come to rest in TIME-WAIT; beyond the bound the oldest one goes.
-    pub(super) fn note_time_wait(&mut self, slot: u32) {
-        if std::mem::replace(&mut self.records[slot].resting, true) {
-            return;
-        }
-        let id = self.records.id(slot);
-        self.time_wait.push_back(id);
-        // Stale ids lie between live ones, so the list itself is what must stay bounded.
-        if self.time_wait.len() as u64 > u64::from(self.config.time_wait_max)
-            && let Some(oldest) = self.oldest_time_wait()
-        {
-            self.recycle(oldest);
-        }
-    }
-
-    /// Gives up a TIME-WAIT record before its time.
-    pub(super) fn recycle(&mut self, slot: u32) {
-        self.stats.inc(Counter::TimeWaitRecycled);
-        let (record, mut cx) = self.split(slot, Instant::ZERO);
-        record.conn.end_time_wait(&mut cx);
-        self.forget_tuple(slot);
-        self.retire(slot);
+        self.n_records() < self.config.connections_max
     }
 
     fn note_starved(&mut self, id: ConnId) {
-        if let Some(slot) = self.records.slot_of(id)
+        if let Some(slot) =
+            self.records.slot_of(id).filter(|&slot| self.records.get(slot).is_some())
             && !std::mem::replace(&mut self.records[slot].starved, true)
         {
             self.starved.push_back(id);
@@ -260,14 +258,5 @@ impl Stack {
                 room -= 1;
             }
         }
-    }
-
-    fn oldest_time_wait(&mut self) -> Option<u32> {
-        while let Some(id) = self.time_wait.pop_front() {
-            if self.state(id) == Some(State::TimeWait) {
-                return self.records.slot_of(id);
-            }
-        }
-        None
     }
 }

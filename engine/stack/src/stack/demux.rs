@@ -3,10 +3,12 @@
 //! connection (ARP, echo, RST, SYN cookie) is written into the very frame it answers, so answers need no queue
 //! and never outnumber what arrived.
 
-use super::listen::{Heard, Stray};
+use super::listen::{Heard, Incoming};
+use super::record::Active;
 use super::{Stack, State};
-use crate::flow::FourTuple;
+use crate::flow::{FourTuple, Place};
 use crate::stats::Counter;
+use crate::tcp::resting::Stirred;
 use crate::tcp::{End, Seq, Verdict};
 use crate::time::Instant;
 use crate::wire::arp::{Arp, ArpOperation};
@@ -50,7 +52,7 @@ enum Fate {
 }
 
 /// Where things are in a frame that holds a TCP segment.
-struct Place {
+struct Layout {
     ether: Ethernet,
     ip: Ipv4,
     /// The TCP segment.
@@ -157,7 +159,7 @@ impl Stack {
         if ip.is_fragment() {
             return Fate::Drop(Counter::DropFragment);
         }
-        let place = Place { ether, ip, segment: at + payload.start..at + payload.end };
+        let place = Layout { ether, ip, segment: at + payload.start..at + payload.end };
         match place.ip.protocol {
             ipv4::PROTOCOL_TCP => self.on_tcp(now, place, frame, miss),
             ipv4::PROTOCOL_ICMP => self.on_icmp(now, place, frame, miss),
@@ -165,7 +167,7 @@ impl Stack {
         }
     }
 
-    fn on_icmp(&mut self, now: Instant, place: Place, frame: &mut [u8], miss: Miss) -> Fate {
+    fn on_icmp(&mut self, now: Instant, place: Layout, frame: &mut [u8], miss: Miss) -> Fate {
         let message = &mut frame[place.segment.clone()];
         match Icmp::parse(message) {
             Ok(Icmp::EchoRequest) => {
@@ -193,11 +195,11 @@ impl Stack {
     ) -> Fate {
         let local = SocketAddrV4::new(quote.src, quote.src_port);
         let remote = SocketAddrV4::new(quote.dst, quote.dst_port);
-        let Some(slot) = self.find(&FourTuple::new(local, remote)) else {
-            return match miss {
-                Miss::HandOff => Fate::Use(Counter::UseHandoff),
-                Miss::Answer | Miss::Last => Fate::Drop(Counter::DropIcmp),
-            };
+        let slot = match self.find(&FourTuple::new(local, remote)) {
+            Some(Place::Record(slot)) if self.records.get(slot).is_some() => slot,
+            None if miss == Miss::HandOff => return Fate::Use(Counter::UseHandoff),
+            // What sleeps or rests has nothing in flight that could be quoted.
+            _ => return Fate::Drop(Counter::DropIcmp),
         };
         let seq = Seq(quote.seq);
         let (record, mut cx) = self.split(slot, now);
@@ -220,7 +222,7 @@ impl Stack {
 
     /// The echo reply is the request with its addresses turned round; what the frame holds beyond
     /// the packet is cut.
-    fn echo_reply(&mut self, place: Place, frame: &mut [u8], len: usize) -> usize {
+    fn echo_reply(&mut self, place: Layout, frame: &mut [u8], len: usize) -> usize {
         let at = self.emit_ethernet(frame, place.ether.src, ethernet::TYPE_IPV4);
         // IP options or a priority tag are not repeated: the message moves up to the header.
         let target = at + ipv4::HEADER_BYTES;
@@ -230,7 +232,7 @@ impl Stack {
         target + len
     }
 
-    fn on_tcp(&mut self, now: Instant, place: Place, frame: &mut [u8], miss: Miss) -> Fate {
+    fn on_tcp(&mut self, now: Instant, place: Layout, frame: &mut [u8], miss: Miss) -> Fate {
         let (src, dst) = (place.ip.src, place.ip.dst);
         let segment = &frame[place.segment.clone()];
         let parsed = match Tcp::parse(segment, src, dst, self.config.rx_checksum) {
@@ -253,44 +255,60 @@ impl Stack {
         let len = payload.len() as u32;
         let local = SocketAddrV4::new(dst, seg.dst_port);
         let tuple = FourTuple::new(local, SocketAddrV4::new(src, seg.src_port));
-        let verdict = match self.find(&tuple) {
-            Some(slot) if miss == Miss::HandOff && self.acks_another_syn(slot, &seg) => {
-                return Fate::Use(Counter::UseHandoff);
+        let room = frame.len() - ethernet::HEADER_BYTES - ipv4::HEADER_BYTES;
+        let incoming = Incoming { tuple, seg: &seg, ecn: place.ip.ecn, payload, room };
+        match self.on_segment(now, &incoming, miss) {
+            Heard::Settled(Verdict::Accept) => Fate::Use(Counter::UseTcp),
+            Heard::Settled(Verdict::Drop(counter)) => Fate::Drop(counter),
+            Heard::Settled(Verdict::Refuse(counter)) => {
+                self.refuse(now, place, frame, &seg, len, counter)
             }
-            Some(slot) if !self.is_fresh_syn(slot, &seg, local) => {
-                let (record, mut cx) = self.split(slot, now);
-                let verdict = record.conn.on_segment(&mut cx, &seg, place.ip.ecn, payload);
+            Heard::Answer(answer, counter) => {
+                Fate::Reply(counter, self.emit_answer(&place, frame, &answer))
+            }
+            Heard::HandOn => Fate::Use(Counter::UseHandoff),
+        }
+    }
+
+    /// A segment finds its connection: awake, asleep, at rest, or none here.
+    fn on_segment(&mut self, now: Instant, incoming: &Incoming<'_>, miss: Miss) -> Heard {
+        let Incoming { tuple, seg, ecn, payload, room } = *incoming;
+        match self.find(&tuple) {
+            Some(found) if miss == Miss::HandOff && self.acks_another_syn(found, seg) => {
+                Heard::HandOn
+            }
+            Some(found) if self.is_fresh_syn(found, seg, tuple.local()) => {
+                self.recycle(found);
+                self.on_stray(now, incoming, miss)
+            }
+            Some(Place::Record(slot)) => {
+                self.wake(now, slot);
+                let (active, mut cx) = self.split(slot, now);
+                let verdict = active.conn.on_segment(&mut cx, seg, ecn, payload);
                 self.after(slot);
-                verdict
+                Heard::Settled(verdict)
             }
-            found => {
-                if let Some(slot) = found {
-                    self.recycle(slot);
+            Some(Place::Rest(number)) => {
+                let Stirred { verdict, answer, .. } = self.stir(now, number, seg, payload);
+                let Some(mut answer) = answer.map(|out| out.tcp) else {
+                    return Heard::Settled(verdict);
+                };
+                (answer.src_port, answer.dst_port) = (seg.dst_port, seg.src_port);
+                if answer.header_len() > room {
+                    answer.options = Options::default();
                 }
-                let room = frame.len() - ethernet::HEADER_BYTES - ipv4::HEADER_BYTES;
-                let stray = Stray { tuple, seg: &seg, ecn: place.ip.ecn, payload, room };
-                match self.on_stray(now, &stray, miss) {
-                    Heard::Settled(verdict) => verdict,
-                    Heard::Answer(answer) => {
-                        let end = self.emit_answer(&place, frame, &answer);
-                        return Fate::Reply(Counter::UseTcp, end);
-                    }
-                    Heard::HandOn => return Fate::Use(Counter::UseHandoff),
-                }
+                Heard::Answer(answer, verdict.counter())
             }
-        };
-        match verdict {
-            Verdict::Accept => Fate::Use(Counter::UseTcp),
-            Verdict::Drop(counter) => Fate::Drop(counter),
-            Verdict::Refuse(counter) => self.refuse(now, place, frame, &seg, len, counter),
+            None => self.on_stray(now, incoming, miss),
         }
     }
 
     /// Acknowledges a SYN that this half-open connection did not send. Its flow may have changed its
     /// queue between the peer's SYN and the repetition of it: then two workers have answered, and the
     /// peer goes on with the other one.
-    fn acks_another_syn(&self, slot: u32, seg: &Tcp) -> bool {
-        let conn = &self.records[slot].conn;
+    fn acks_another_syn(&self, found: Place, seg: &Tcp) -> bool {
+        let Place::Record(slot) = found else { return false };
+        let Some(Active { conn, .. }) = self.records.get(slot) else { return false };
         let ack = Seq(seg.ack);
         conn.state() == State::SynReceived
             && seg.flags.contains(Flags::ACK)
@@ -299,13 +317,17 @@ impl Stack {
 
     /// The SYN of a new connection whose four-tuple still rests in TIME-WAIT: its number lies
     /// beyond the old ones, or its timestamp is newer (RFC 6191, RFC 1122 section 4.2.2.13).
-    fn is_fresh_syn(&self, slot: u32, seg: &Tcp, local: SocketAddrV4) -> bool {
-        let conn = &self.records[slot].conn;
-        conn.state() == State::TimeWait
-            && seg.flags.contains(Flags::SYN)
-            && !seg.flags.intersects(Flags::RST | Flags::ACK | Flags::FIN)
+    fn is_fresh_syn(&self, found: Place, seg: &Tcp, local: SocketAddrV4) -> bool {
+        let is_syn = seg.flags.contains(Flags::SYN)
+            && !seg.flags.intersects(Flags::RST | Flags::ACK | Flags::FIN);
+        is_syn
             && self.listener(local).is_some()
-            && conn.is_older_than(seg)
+            && match found {
+                Place::Rest(number) => self.time_wait.at(number).resting.is_older_than(seg),
+                Place::Record(slot) => self.records.get(slot).is_some_and(|active| {
+                    active.conn.state() == State::TimeWait && active.conn.is_older_than(seg)
+                }),
+            }
     }
 
     /// Answers a segment with the RST of RFC 9293 section 3.10.7.1; a RST is never answered, and a
@@ -313,7 +335,7 @@ impl Stack {
     fn refuse(
         &mut self,
         now: Instant,
-        place: Place,
+        place: Layout,
         frame: &mut [u8],
         seg: &Tcp,
         payload_len: u32,
@@ -346,7 +368,7 @@ impl Stack {
     }
 
     /// Writes a segment without data into the frame that it answers.
-    fn emit_answer(&self, place: &Place, frame: &mut [u8], answer: &Tcp) -> usize {
+    fn emit_answer(&self, place: &Layout, frame: &mut [u8], answer: &Tcp) -> usize {
         let (local, remote) = (place.ip.dst, place.ip.src);
         let at = self.emit_ethernet(frame, place.ether.src, ethernet::TYPE_IPV4);
         let header = self.ipv4_header(local, remote, ipv4::PROTOCOL_TCP);

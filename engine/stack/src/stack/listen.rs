@@ -16,8 +16,9 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 /// How long after the last cookie acknowledgements are searched for one: a cookie lives no longer.
 const COOKIES_LIVE: Duration = Duration::from_secs(128);
 
-/// A segment that belongs to no connection here.
-pub(super) struct Stray<'a> {
+/// A segment that has arrived.
+#[derive(Clone, Copy)]
+pub(super) struct Incoming<'a> {
     pub(super) tuple: FourTuple,
     pub(super) seg: &'a Tcp,
     /// The ECN bits of its packet.
@@ -31,22 +32,22 @@ pub(super) struct Stray<'a> {
 pub(super) enum Heard {
     /// The matter is settled.
     Settled(Verdict),
-    /// This is the answer, and nothing is kept.
-    Answer(Tcp),
+    /// This is the answer, and nothing is kept; the counter says what became of the segment.
+    Answer(Tcp, Counter),
     /// The next worker may know the connection.
     HandOn,
 }
 
 impl Stack {
     /// The application that accepts connections at `local`.
-    pub(super) fn listener(&self, local: SocketAddrV4) -> Option<u16> {
+    pub(super) fn listener(&self, local: SocketAddrV4) -> Option<u8> {
         let any = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, local.port());
         self.listeners.get(&local).or_else(|| self.listeners.get(&any)).copied()
     }
 
     /// All workers listen, but a connection belongs to one: what opens none may be for a connection
     /// elsewhere, whose flow changed its queue.
-    pub(super) fn on_stray(&mut self, now: Instant, stray: &Stray<'_>, miss: Miss) -> Heard {
+    pub(super) fn on_stray(&mut self, now: Instant, stray: &Incoming<'_>, miss: Miss) -> Heard {
         let listener = self.listener(stray.tuple.local());
         if let Some(app) = listener {
             if is_opening(stray.seg) {
@@ -71,7 +72,7 @@ impl Stack {
     }
 
     /// A SYN for a listener.
-    fn on_syn(&mut self, now: Instant, app: u16, stray: &Stray<'_>) -> Heard {
+    fn on_syn(&mut self, now: Instant, app: u8, stray: &Incoming<'_>) -> Heard {
         if stray.seg.flags.contains(Flags::FIN) {
             return Heard::Settled(Verdict::Drop(Counter::DropListenFlags));
         }
@@ -90,8 +91,8 @@ impl Stack {
     /// Opens the connection of an ACK that brings a cookie back, and gives it the segment, which may
     /// hold data and FIN already. Another worker never opens it too: a cookie is valid only where it
     /// was made.
-    fn open_from_cookie(&mut self, now: Instant, app: u16, stray: &Stray<'_>) -> Option<Verdict> {
-        let Stray { tuple, seg, ecn, payload, .. } = *stray;
+    fn open_from_cookie(&mut self, now: Instant, app: u8, stray: &Incoming<'_>) -> Option<Verdict> {
+        let Incoming { tuple, seg, ecn, payload, .. } = *stray;
         let is_ack = seg.flags.contains(Flags::ACK);
         if !is_ack || seg.flags.intersects(Flags::SYN | Flags::RST) || !self.takes_cookies(now) {
             return None;
@@ -103,7 +104,7 @@ impl Stack {
         }
         let opening = Opening { iss: Seq(seg.ack) - 1, ..self.opening(&tuple, now) };
         let conn = Connection::accept_cookie(&mut self.context(now), opening, &cookie, seg);
-        let slot = self.add(conn, tuple, app, 0);
+        let slot = self.add(now, conn, tuple, app, 0);
         self.stats.inc(Counter::SynCookiesAccepted);
         // The echo of a cookie's timestamp tells options, not the time.
         let untimed = |stamps: Timestamps| Timestamps { echo: 0, ..stamps };
@@ -116,21 +117,20 @@ impl Stack {
         Some(verdict)
     }
 
-    fn open(&mut self, now: Instant, app: u16, stray: &Stray<'_>) -> Verdict {
+    fn open(&mut self, now: Instant, app: u8, stray: &Incoming<'_>) -> Verdict {
         if !self.make_room() {
             return Verdict::Drop(Counter::DropTableFull);
         }
         let opening = self.opening(&stray.tuple, now);
         let conn = Connection::accept(&mut self.context(now), opening, stray.seg);
-        self.add(conn, stray.tuple, app, 0);
+        self.add(now, conn, stray.tuple, app, 0);
         Verdict::Accept
     }
 
     /// Answers a SYN and forgets it. The table's bound holds all the same: what it could not take
     /// when the cookie returns is not invited.
-    fn send_cookie(&mut self, now: Instant, stray: &Stray<'_>) -> Heard {
-        let resting = self.stats.get(Counter::ConnsTimeWait) > 0;
-        if self.records.len() >= self.config.connections_max && !resting {
+    fn send_cookie(&mut self, now: Instant, stray: &Incoming<'_>) -> Heard {
+        if self.n_records() >= self.config.connections_max && self.time_wait.len() == 0 {
             return Heard::Settled(Verdict::Drop(Counter::DropTableFull));
         }
         let tcp = &self.config.tcp;
@@ -159,7 +159,7 @@ impl Stack {
         self.cookies_sent_at = Some(now);
         self.stats.inc(Counter::SynCookiesSent);
         self.stats.inc(Counter::TcpOut);
-        Heard::Answer(answer_to)
+        Heard::Answer(answer_to, Counter::UseTcp)
     }
 
     /// A cookie of ours may come back.

@@ -10,7 +10,10 @@
 //! - `arrival`: whether frames arrive at the queue that was foretold
 //! - `listen`: a segment without a connection: listeners and SYN cookies
 //! - `output`: the next frame to send
-//! - `record`, `wheel`, `neighbor`: where connections live, when they wake, where they send to
+//! - `call`: what applications ask; `info`: what operators see
+//! - `sleep`: connections fall asleep and wake, and come to rest in TIME-WAIT
+//! - `record`, `time_wait`, `pages`, `fifo`: where connections live and wait
+//! - `wheel`, `neighbor`: when they wake, where they send to
 //!
 //! Every received frame ends under one counter, and every connection under one end; the sums are
 //! checked by [`Stack::audit`].
@@ -19,33 +22,41 @@ mod arrival;
 mod call;
 mod config;
 mod demux;
+mod fifo;
+mod info;
 mod listen;
 mod neighbor;
 mod output;
+mod pages;
 mod record;
+mod sleep;
+mod time_wait;
 mod wheel;
 
 pub use config::{Prefix, Resolver, StackConfig};
 pub use demux::{Disposition, Miss};
+pub use info::{ConnInfo, Memory};
 pub use record::ConnId;
 
 use crate::flow::port::QueuePorts;
-use crate::flow::{FourTuple, Table};
-use crate::stats::{Counter, Counters};
-use crate::tcp::buffer::{CHUNK_BYTES, Pool};
+use crate::flow::{FourTuple, Place, Table};
+use crate::stats::Counters;
+use crate::tcp::buffer::Pool;
 use crate::tcp::scoreboard::Segments;
 use crate::tcp::{Connection, Context, End, Events, State, Tick};
 use crate::time::{Duration, Instant};
 use arrival::ArrivalCheck;
+use fifo::{Fifo, Waits};
 use neighbor::Neighbors;
-use record::{Fifo, Record, Records, Waits};
+use record::{Active, Records};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddrV4;
+use time_wait::TimeWait;
 use wheel::Wheel;
 
-/// Timer entries handled in one turn: at about 100 ns each, well under a millisecond. What is left
-/// comes up in the next turn.
-const EXPIRIES_MAX: u32 = 4096;
+/// Timer entries handled in one turn: at a few hundred nanoseconds each, for records that no cache
+/// holds, well under a millisecond. What is left comes up in the next turn.
+const EXPIRIES_MAX: u32 = 1024;
 
 /// What happened to one connection, for its application.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +64,7 @@ pub struct Event {
     /// The connection.
     pub id: ConnId,
     /// Which application it belongs to.
-    pub app: u16,
+    pub app: u8,
     /// What the application keeps with it.
     pub word: u64,
     /// What happened, possibly several things.
@@ -91,77 +102,6 @@ impl std::fmt::Display for ConnectError {
 
 impl std::error::Error for ConnectError {}
 
-/// What a connection looks like from outside, as `barewire conns` shows it. Sizes are in bytes,
-/// times in microseconds.
-#[derive(Clone, Debug)]
-pub struct ConnInfo {
-    /// The connection.
-    pub id: ConnId,
-    /// Which application it belongs to.
-    pub app: u16,
-    /// Our end.
-    pub local: SocketAddrV4,
-    /// The peer's end.
-    pub remote: SocketAddrV4,
-    /// State.
-    pub state: State,
-    /// Opened by the peer.
-    pub passive: bool,
-    /// Send sequence variables.
-    pub snd_una: u32,
-    /// Next to send.
-    pub snd_nxt: u32,
-    /// The peer's window.
-    pub snd_wnd: u32,
-    /// Next expected.
-    pub rcv_nxt: u32,
-    /// Our window, as told.
-    pub rcv_wnd: u32,
-    /// Received and not read; queued and not acknowledged.
-    pub buffered: (u32, u32),
-    /// Congestion window.
-    pub cwnd: u32,
-    /// Slow start threshold.
-    pub ssthresh: u32,
-    /// Smoothed round-trip time, 0 before the first sample.
-    pub srtt_us: u32,
-    /// Its deviation.
-    pub rttvar_us: u32,
-    /// Retransmission timeout, backed off.
-    pub rto_us: u64,
-    /// Effective send MSS.
-    pub mss: u16,
-    /// The largest packet that the path takes, where the full size is too much for it.
-    pub path_mtu: Option<u16>,
-    /// Consecutive retransmissions.
-    pub retries: u8,
-    /// Timestamps are in use.
-    pub timestamps: bool,
-    /// SACK is permitted.
-    pub sack: bool,
-    /// Windows are scaled.
-    pub window_scale: bool,
-    /// Explicit congestion notification is in use.
-    pub ecn: bool,
-    /// Congestion control, in one word.
-    pub congestion: &'static str,
-    /// What the sender does about loss, in one word: open, reduced, recovery or loss.
-    pub phase: &'static str,
-    /// Bytes that are taken to be in the network.
-    pub pipe: u32,
-}
-
-/// Memory of a stack, in bytes.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Memory {
-    /// Connection records.
-    pub records: usize,
-    /// The connection table.
-    pub table: usize,
-    /// Buffer chunks in use, and the records of segments in flight beyond one per connection.
-    pub buffers: usize,
-}
-
 /// The TCP/IP stack of one worker.
 #[derive(Debug)]
 pub struct Stack {
@@ -174,15 +114,15 @@ pub struct Stack {
     neighbors: Neighbors,
     stats: Counters,
     /// Listening endpoints; the unspecified address stands for all of ours.
-    listeners: BTreeMap<SocketAddrV4, u16>,
+    listeners: BTreeMap<SocketAddrV4, u8>,
     /// When a SYN was last answered with a cookie.
     cookies_sent_at: Option<Instant>,
     /// Records that may have something to send.
     ready: Fifo,
     /// Records with events for their application.
     events: Fifo,
-    /// Records in TIME-WAIT in the order of their arrival; stale ids are skipped.
-    time_wait: VecDeque<ConnId>,
+    /// What rests in TIME-WAIT.
+    time_wait: TimeWait,
     /// Connections whose send the pool cut short and that have nothing in flight to wake them.
     starved: VecDeque<ConnId>,
     resets: ResetLimit,
@@ -203,8 +143,11 @@ struct ResetLimit {
 }
 
 impl Stack {
-    /// Bytes that one connection with empty buffers takes, its few in the table left out.
-    pub const RECORD_BYTES: usize = record::SLOT_BYTES;
+    /// Bytes of a connection that sleeps, its place in the table included.
+    pub const ASLEEP_BYTES: usize = record::SLOT_BYTES + crate::flow::ENTRY_BYTES_MAX;
+
+    /// Bytes of one that is awake, its buffers left out.
+    pub const AWAKE_BYTES: usize = Stack::ASLEEP_BYTES + record::ACTIVE_BYTES;
 
     /// An empty stack; `now` is the time of its first turn.
     pub fn new(config: StackConfig, now: Instant) -> Self {
@@ -224,7 +167,7 @@ impl Stack {
             cookies_sent_at: None,
             ready: Fifo::new(Waits::Output),
             events: Fifo::new(Waits::Event),
-            time_wait: VecDeque::new(),
+            time_wait: TimeWait::new(config.tcp.time_wait),
             starved: VecDeque::new(),
             resets: ResetLimit { second: now, left: config.resets_per_second_max },
             burst: 0,
@@ -245,24 +188,10 @@ impl Stack {
         &self.stats
     }
 
-    /// Live records: connections and TIME-WAIT.
-    pub fn n_records(&self) -> u32 {
-        self.records.len()
-    }
-
-    /// Memory in use.
-    pub fn memory(&self) -> Memory {
-        Memory {
-            records: self.records.bytes(),
-            table: self.table.bytes(),
-            buffers: self.pool.n_used() as usize * CHUNK_BYTES + self.segments.bytes(),
-        }
-    }
-
     /// The identities that hold between turns; the error says which one is broken.
     pub fn audit(&self) -> Result<(), String> {
         self.stats.audit()?;
-        let (in_table, records) = (self.table.len(), self.records.len() as usize);
+        let (in_table, records) = (self.table.len(), self.n_records() as usize);
         if in_table > records {
             return Err(format!("the table holds {in_table} tuples for {records} records"));
         }
@@ -280,16 +209,22 @@ impl Stack {
         let mut budget = EXPIRIES_MAX;
         let tick = Tick::at(now);
         while let Some(slot) = self.wheel.expire(&mut self.records, tick, &mut budget) {
+            self.wake(now, slot);
             if self.records[slot].conn.poll_timeout().is_due(tick) {
-                let (record, mut cx) = self.split(slot, now);
-                record.conn.on_timeout(&mut cx);
-                if record.conn.take_doubt() {
-                    let hop = self.next_hop(*self.records[slot].tuple.remote().ip());
+                let (active, mut cx) = self.split(slot, now);
+                active.conn.on_timeout(&mut cx);
+                if active.conn.take_doubt() {
+                    let hop = self.next_hop(*self.records.tuple(slot).remote().ip());
                     self.neighbors.doubt(now, hop, &mut self.stats);
                 }
+                self.after(slot);
+            } else {
+                let deadline = self.records[slot].conn.poll_timeout();
+                self.wheel.arm(&mut self.records, slot, deadline);
             }
-            self.after(slot);
+            self.settle(now, slot);
         }
+        self.end_rests(tick, budget);
         let (records, ready) = (&mut self.records, &mut self.ready);
         self.neighbors.on_timeout(now, records, ready, &mut self.stats);
         self.feed_starved();
@@ -302,10 +237,11 @@ impl Stack {
             return Some(now);
         }
         let tick = Tick::at(now);
-        let timer = self.wheel.next().map(|next| {
+        let at = |next: Tick| {
             now + Duration::from_millis(u64::from(next.until(tick).max(0).unsigned_abs()))
-        });
-        [timer, self.neighbors.next()].into_iter().flatten().min()
+        };
+        let (timer, rest) = (self.wheel.next().map(at), self.time_wait.next().map(at));
+        [timer, rest, self.neighbors.next()].into_iter().flatten().min()
     }
 
     /// The next connection with something to tell its application.
@@ -324,7 +260,7 @@ impl Stack {
                 continue;
             }
             record.told = end.is_some();
-            let (app, word) = (record.app, record.word);
+            let (app, word) = (self.records.app(slot), self.records.word(slot));
             return Some(Event { id: self.records.id(slot), app, word, events, end });
         }
         None
@@ -342,58 +278,20 @@ impl Stack {
         }
     }
 
-    /// Records are numbered below this; for [`Stack::conn_info`].
-    pub fn n_slots(&self) -> u32 {
-        self.records.n_slots()
+    /// Where the connection between two endpoints is.
+    fn find(&self, tuple: &FourTuple) -> Option<Place> {
+        self.table.find(tuple, |place| *tuple == self.tuple_at(place))
     }
 
-    /// The connection in a record, if there is one.
-    pub fn conn_info(&self, slot: u32) -> Option<ConnInfo> {
-        let record = self.records.get(slot)?;
-        let (conn, tcp) = (&record.conn, &self.config.tcp);
-        Some(ConnInfo {
-            id: self.records.id(slot),
-            app: record.app,
-            local: record.tuple.local(),
-            remote: record.tuple.remote(),
-            state: conn.state(),
-            passive: conn.is_passive(),
-            snd_una: conn.snd.una.0,
-            snd_nxt: conn.snd.nxt.0,
-            snd_wnd: conn.snd.wnd,
-            rcv_nxt: conn.rcv.nxt.0,
-            rcv_wnd: conn.rcv_wnd(),
-            buffered: conn.buffered(),
-            cwnd: conn.congestion.cwnd,
-            ssthresh: conn.congestion.ssthresh,
-            srtt_us: conn.rtt.srtt_us,
-            rttvar_us: conn.rtt.rttvar_us,
-            rto_us: conn.rtt.rto(tcp.rto_min, tcp.rto_max).as_micros(),
-            mss: conn.snd.mss,
-            path_mtu: conn.path_mtu(),
-            retries: conn.snd.retries,
-            timestamps: conn.has_timestamps(),
-            sack: conn.has_sack(),
-            window_scale: conn.has_window_scale(),
-            ecn: conn.has_ecn(),
-            congestion: tcp.congestion.name(),
-            phase: conn.congestion.phase().name(),
-            pipe: conn.pipe(),
-        })
+    fn tuple_at(&self, place: Place) -> FourTuple {
+        match place {
+            Place::Record(slot) => self.records.tuple(slot),
+            Place::Rest(number) => self.time_wait.at(number).tuple,
+        }
     }
 
-    /// The connection between two endpoints, if there is one.
-    pub fn conn_between(&self, tuple: &FourTuple) -> Option<ConnInfo> {
-        self.conn_info(self.find(tuple)?)
-    }
-
-    /// The record of the connection between two endpoints.
-    fn find(&self, tuple: &FourTuple) -> Option<u32> {
-        self.table.find(tuple, |slot| self.records[slot].tuple == *tuple)
-    }
-
-    /// A record and what its connection is lent.
-    fn split(&mut self, slot: u32, now: Instant) -> (&mut Record, Context<'_>) {
+    /// The record of a connection that is awake, and what the connection is lent.
+    fn split(&mut self, slot: u32, now: Instant) -> (&mut Active, Context<'_>) {
         let Stack { records, config, pool, segments, stats, .. } = self;
         (&mut records[slot], Context { now, config: &config.tcp, pool, segments, stats })
     }
@@ -406,43 +304,50 @@ impl Stack {
     /// After anything happened to a connection: its deadline, its events and what it may have to
     /// send are taken up, and a dead one goes.
     fn after(&mut self, slot: u32) {
-        let record = &self.records[slot];
-        let (deadline, has_events) = (record.conn.poll_timeout(), record.conn.has_events());
-        let closed = record.conn.state() == State::Closed;
+        let conn = &self.records[slot].conn;
+        let (deadline, has_events, state) = (conn.poll_timeout(), conn.has_events(), conn.state());
         self.wheel.arm(&mut self.records, slot, deadline);
         if has_events {
             self.events.push(&mut self.records, slot);
         }
-        if closed {
-            self.forget_tuple(slot);
-        } else if self.records[slot].conn.state() == State::TimeWait {
-            self.note_time_wait(slot);
-        }
         self.ready.push(&mut self.records, slot);
+        match state {
+            State::Closed => self.forget_tuple(slot),
+            State::TimeWait => self.bound_time_wait(slot),
+            _ => {}
+        }
     }
 
     /// The four-tuple of a closed connection is free from now on, even while its record waits.
     fn forget_tuple(&mut self, slot: u32) {
-        let record = &mut self.records[slot];
-        if std::mem::take(&mut record.in_table) {
-            let tuple = record.tuple;
-            let removed = self.table.remove(&tuple, slot);
+        if std::mem::take(&mut self.records[slot].in_table) {
+            let tuple = self.records.tuple(slot);
+            let removed = self.table.remove(&tuple, Place::Record(slot));
             assert!(removed, "a record that says so is in the table");
         }
     }
 
-    /// Frees the record of a closed connection that nothing refers to any more.
+    /// Frees the record of a connection that is over, when nothing refers to it any more; one in
+    /// TIME-WAIT comes to rest.
     fn retire(&mut self, slot: u32) {
-        let record = &self.records[slot];
-        let busy = record.conn.state() != State::Closed
-            || record.conn.owes_reset()
-            || !record.told
+        let Active { conn, told, .. } = &self.records[slot];
+        let is_over = *told && matches!(conn.state(), State::Closed | State::TimeWait);
+        let busy = conn.owes_reset()
             || self.records.is_queued(slot, Waits::Output)
             || self.records.is_queued(slot, Waits::Event);
-        if busy {
+        if !is_over || busy {
             return;
         }
-        self.forget_tuple(slot);
+        if conn.state() == State::TimeWait {
+            self.come_to_rest(slot);
+        } else {
+            self.forget_tuple(slot);
+            self.free(slot);
+        }
+    }
+
+    /// Gives the record of a connection back, and what it holds.
+    fn free(&mut self, slot: u32) {
         self.wheel.remove(&mut self.records, slot);
         let Stack { records, pool, segments, .. } = self;
         records[slot].conn.release(pool, segments);

@@ -3,7 +3,8 @@
 //! believed, and records that wait for an answer hang on the entry they wait for.
 
 use super::config::Resolver;
-use super::record::{Fifo, Records, Waits};
+use super::fifo::{Fifo, Waits};
+use super::record::Records;
 use crate::stats::{Counter, Counters};
 use crate::time::{Duration, Instant};
 use crate::wire::ethernet::Mac;

@@ -63,7 +63,7 @@ impl Stack {
 
     fn next_segment(&mut self, now: Instant, buf: &mut [u8]) -> Option<usize> {
         while let Some(slot) = self.ready.front() {
-            let tuple = self.records[slot].tuple;
+            let tuple = self.records.tuple(slot);
             let (local, remote) = (*tuple.local().ip(), *tuple.remote().ip());
             let hop = self.next_hop(remote);
             let mac = match self.neighbors.lookup(now, hop, local, &mut self.stats) {
@@ -132,8 +132,8 @@ impl Stack {
     }
 
     fn emit_segment(&mut self, slot: u32, mac: Mac, mut out: Outgoing, buf: &mut [u8]) -> usize {
-        let record = &self.records[slot];
-        let (local, remote) = (record.tuple.local(), record.tuple.remote());
+        let tuple = self.records.tuple(slot);
+        let (local, remote) = (tuple.local(), tuple.remote());
         (out.tcp.src_port, out.tcp.dst_port) = (local.port(), remote.port());
         let at = self.emit_ethernet(buf, mac, ethernet::TYPE_IPV4);
         let mut header = self.ipv4_header(*local.ip(), *remote.ip(), ipv4::PROTOCOL_TCP);
@@ -142,7 +142,7 @@ impl Stack {
         let start = at + header.emit(&mut buf[at..], len as u16);
         let payload = start + out.tcp.emit(&mut buf[start..]);
         let end = start + len;
-        record.conn.copy_payload(&self.pool, &out, &mut buf[payload..end]);
+        self.records[slot].conn.copy_payload(&self.pool, &out, &mut buf[payload..end]);
         tcp::fill_checksum(&mut buf[start..end], *local.ip(), *remote.ip());
         end
     }

@@ -1,20 +1,22 @@
-//! The records of all connections of one stack: pages of slots, so that growing never moves a
-//! record and never stalls a turn, a free list through the empty slots, and the links with which
-//! records wait in queues. A slot keeps a generation, so that an old [`ConnId`] never reaches a new
-//! connection.
+//! The records of all connections of one stack. Every connection has a slot of one cache line, which
+//! holds what finds it, wakes it and belongs to its application. A connection that sleeps has nothing
+//! else: the rest of the line is all that TCP needs of it ([`Dormant`]). One with work to do borrows an
+//! [`Active`] record, in which it is whole. A slot keeps a generation, so that an old [`ConnId`] never
+//! reaches a new connection. Those in TIME-WAIT are elsewhere, in `time_wait`.
 
+use super::fifo::{Link, Waits};
+use super::pages::{Cell, Pages};
 use super::wheel::WheelLink;
 use crate::flow::FourTuple;
 use crate::tcp::Connection;
+use crate::tcp::dormant::Dormant;
 use std::ops::{Index, IndexMut};
 
-/// Records of one page: about a hundred kilobytes are taken at a time.
-const PAGE_RECORDS: usize = 512;
-
-/// Bytes of one record.
+/// Bytes of a connection that sleeps.
 pub(super) const SLOT_BYTES: usize = size_of::<Slot>();
 
-const NIL: u32 = u32::MAX;
+/// Bytes that one with work to do takes beside.
+pub(super) const ACTIVE_BYTES: usize = size_of::<Block>();
 
 /// Names one connection of one stack, for as long as it lives and never again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,261 +27,275 @@ pub struct ConnId {
     pub generation: u32,
 }
 
-/// One connection with everything the stack itself needs to know of it.
+/// What a slot holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Free = 0,
+    Dormant = 1,
+    Active = 2,
+}
+
+/// One connection. `dormant` is the connection while it sleeps; while it is active it is the number
+/// of its block, and in a free slot that of the next.
 #[derive(Debug)]
-pub(super) struct Record {
-    pub(super) conn: Connection,
-    pub(super) tuple: FourTuple,
-    pub(super) generation: u32,
+struct Slot {
+    /// What the application keeps with the connection.
+    word: u64,
+    timer: WheelLink,
+    /// The kind in two bits, above them the generation.
+    tag: u32,
+    tuple: FourTuple,
     /// Which application it belongs to.
-    pub(super) app: u16,
+    app: u8,
+    dormant: Dormant,
+}
+
+/// A connection with work to do, and everything the stack itself needs to know of it meanwhile.
+#[derive(Debug)]
+pub(super) struct Active {
+    pub(super) conn: Connection,
     /// The table still leads here.
     pub(super) in_table: bool,
     /// The application knows of the connection.
     pub(super) opened: bool,
     /// The application has been told of the end, or never will know of the connection.
     pub(super) told: bool,
-    /// The id is in the stack's list of connections in TIME-WAIT.
-    pub(super) resting: bool,
     /// The id is in the stack's list of connections that wait for the buffer pool.
     pub(super) starved: bool,
-    /// What the application keeps with the connection.
-    pub(super) word: u64,
-    pub(super) timer: WheelLink,
     links: [Link; 2],
 }
 
-/// A place in one of the queues.
-#[derive(Clone, Copy, Debug)]
-struct Link {
-    next: u32,
-    queued: bool,
-}
-
-/// A free slot is as large as a live one: pages are what memory is taken in.
+/// A place for an active record.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "a record lives in its page, not behind a pointer")]
-enum Slot {
-    Free { next: u32, generation: u32 },
-    Live(Record),
+enum Block {
+    Free { next: u32 },
+    Live(Active),
+}
+
+impl Slot {
+    const KIND_BITS: u32 = 2;
+
+    fn kind(&self) -> Kind {
+        match self.tag & 3 {
+            0 => Kind::Free,
+            1 => Kind::Dormant,
+            _ => Kind::Active,
+        }
+    }
+
+    fn set_kind(&mut self, kind: Kind) {
+        self.tag = self.generation() << Self::KIND_BITS | kind as u32;
+    }
+
+    fn generation(&self) -> u32 {
+        self.tag >> Self::KIND_BITS
+    }
+}
+
+impl Cell for Slot {
+    fn free(next: u32, generation: u32) -> Self {
+        Slot {
+            word: 0,
+            timer: WheelLink::new(),
+            tag: generation << Self::KIND_BITS | Kind::Free as u32,
+            tuple: FourTuple::NONE,
+            app: 0,
+            dormant: Dormant::of_number(next),
+        }
+    }
+
+    fn as_free(&self) -> Option<(u32, u32)> {
+        (self.kind() == Kind::Free).then(|| (self.dormant.number(), self.generation()))
+    }
+}
+
+impl Cell for Block {
+    fn free(next: u32, _: u32) -> Self {
+        Block::Free { next }
+    }
+
+    fn as_free(&self) -> Option<(u32, u32)> {
+        match *self {
+            Block::Free { next } => Some((next, 0)),
+            Block::Live(_) => None,
+        }
+    }
 }
 
 /// All records.
 #[derive(Debug)]
 pub(super) struct Records {
-    pages: Vec<Box<[Slot]>>,
-    free: u32,
-    len: u32,
+    slots: Pages<Slot>,
+    blocks: Pages<Block>,
 }
 
 impl Records {
     pub(super) fn new() -> Self {
-        Records { pages: Vec::new(), free: NIL, len: 0 }
+        Records { slots: Pages::new(), blocks: Pages::new() }
     }
 
-    /// Live records.
+    /// Connections.
     pub(super) fn len(&self) -> u32 {
-        self.len
+        self.slots.len()
+    }
+
+    /// Those of them that are active.
+    pub(super) fn n_active(&self) -> u32 {
+        self.blocks.len()
     }
 
     /// Slots there are, live or free: record numbers are below this.
     pub(super) fn n_slots(&self) -> u32 {
-        (self.pages.len() * PAGE_RECORDS) as u32
+        self.slots.n_cells()
     }
 
-    /// Bytes of memory that the pages take.
-    pub(super) fn bytes(&self) -> usize {
-        self.pages.len() * PAGE_RECORDS * size_of::<Slot>()
+    /// Bytes of memory that the slots take, and that the active records do.
+    pub(super) fn bytes(&self) -> (usize, usize) {
+        (self.slots.bytes(), self.blocks.bytes())
     }
 
-    pub(super) fn insert(
-        &mut self,
-        conn: Connection,
-        tuple: FourTuple,
-        app: u16,
-        word: u64,
-    ) -> u32 {
-        if self.free == NIL {
-            self.add_page();
-        }
-        let slot = self.free;
-        let place = self.slot_mut(slot);
-        let Slot::Free { next, generation } = *place else {
-            unreachable!("the free list leads to free slots only")
-        };
-        let link = Link { next: NIL, queued: false };
-        *place = Slot::Live(Record {
-            conn,
-            tuple,
-            generation,
-            app,
-            in_table: true,
-            opened: false,
-            told: false,
-            resting: false,
-            starved: false,
+    /// A new connection, active.
+    pub(super) fn insert(&mut self, conn: Connection, tuple: FourTuple, app: u8, word: u64) -> u32 {
+        let block = self.blocks.insert(|_| Block::Live(Active::new(conn, false)));
+        self.slots.insert(|generation| Slot {
             word,
             timer: WheelLink::new(),
-            links: [link; 2],
-        });
-        self.free = next;
-        self.len += 1;
-        slot
+            tag: generation << Slot::KIND_BITS | Kind::Active as u32,
+            tuple,
+            app,
+            dormant: Dormant::of_number(block),
+        })
     }
 
+    /// Frees the record of an active connection.
     pub(super) fn remove(&mut self, slot: u32) {
-        let next = self.free;
-        let place = self.slot_mut(slot);
-        let Slot::Live(record) = place else { unreachable!("only live records are removed") };
-        let generation = record.generation.wrapping_add(1);
-        *place = Slot::Free { next, generation };
-        self.free = slot;
-        self.len -= 1;
+        let cell = self.slots.at(slot);
+        debug_assert_eq!(cell.kind(), Kind::Active);
+        let (block, generation) = (cell.dormant.number(), cell.generation());
+        self.blocks.remove(block, 0);
+        self.slots.remove(slot, generation);
+    }
+
+    /// An active connection falls asleep and gives its active record back.
+    pub(super) fn sleep(&mut self, slot: u32, dormant: Dormant) {
+        let cell = self.slots.at_mut(slot);
+        debug_assert_eq!(cell.kind(), Kind::Active);
+        let block = cell.dormant.number();
+        cell.set_kind(Kind::Dormant);
+        cell.dormant = dormant;
+        self.blocks.remove(block, 0);
+    }
+
+    /// A connection that slept gets an active record; `conn` is what it was.
+    pub(super) fn wake(&mut self, slot: u32, conn: Connection) {
+        let block = self.blocks.insert(|_| Block::Live(Active::new(conn, true)));
+        let cell = self.slots.at_mut(slot);
+        debug_assert_eq!(cell.kind(), Kind::Dormant);
+        cell.set_kind(Kind::Active);
+        cell.dormant = Dormant::of_number(block);
+    }
+
+    /// What a connection that sleeps is.
+    pub(super) fn dormant(&self, slot: u32) -> Option<Dormant> {
+        let cell = self.slots.get(slot)?;
+        (cell.kind() == Kind::Dormant).then_some(cell.dormant)
+    }
+
+    /// The active record of a connection, unless it sleeps or there is none.
+    pub(super) fn get(&self, slot: u32) -> Option<&Active> {
+        let cell = self.slots.get(slot).filter(|cell| cell.kind() == Kind::Active)?;
+        match self.blocks.at(cell.dormant.number()) {
+            Block::Live(active) => Some(active),
+            Block::Free { .. } => unreachable!("an active slot leads to a live block"),
+        }
+    }
+
+    /// There is a connection with this number.
+    pub(super) fn is_live(&self, slot: u32) -> bool {
+        self.slots.get(slot).is_some()
     }
 
     /// The record number of a connection that still lives.
     pub(super) fn slot_of(&self, id: ConnId) -> Option<u32> {
-        let record = self.get(id.slot)?;
-        (record.generation == id.generation).then_some(id.slot)
-    }
-
-    pub(super) fn get(&self, slot: u32) -> Option<&Record> {
-        let page = self.pages.get(slot as usize / PAGE_RECORDS)?;
-        match &page[slot as usize % PAGE_RECORDS] {
-            Slot::Live(record) => Some(record),
-            Slot::Free { .. } => None,
-        }
+        let cell = self.slots.get(id.slot)?;
+        (cell.generation() == id.generation).then_some(id.slot)
     }
 
     pub(super) fn id(&self, slot: u32) -> ConnId {
-        ConnId { slot, generation: self[slot].generation }
+        ConnId { slot, generation: self.slots.at(slot).generation() }
     }
 
-    fn slot_mut(&mut self, slot: u32) -> &mut Slot {
-        &mut self.pages[slot as usize / PAGE_RECORDS][slot as usize % PAGE_RECORDS]
+    pub(super) fn tuple(&self, slot: u32) -> FourTuple {
+        self.slots.at(slot).tuple
     }
 
-    fn add_page(&mut self) {
-        let first = self.n_slots();
-        let slots = (first..first + PAGE_RECORDS as u32).map(|slot| {
-            let last = slot + 1 == first + PAGE_RECORDS as u32;
-            Slot::Free { next: if last { NIL } else { slot + 1 }, generation: 0 }
-        });
-        self.pages.push(slots.collect());
-        self.free = first;
+    pub(super) fn app(&self, slot: u32) -> u8 {
+        self.slots.at(slot).app
+    }
+
+    pub(super) fn word(&self, slot: u32) -> u64 {
+        self.slots.at(slot).word
+    }
+
+    pub(super) fn set_word(&mut self, slot: u32, word: u64) {
+        self.slots.at_mut(slot).word = word;
+    }
+
+    pub(super) fn timer(&self, slot: u32) -> WheelLink {
+        self.slots.at(slot).timer
+    }
+
+    pub(super) fn timer_mut(&mut self, slot: u32) -> &mut WheelLink {
+        &mut self.slots.at_mut(slot).timer
+    }
+
+    pub(super) fn link_mut(&mut self, slot: u32, waits: Waits) -> &mut Link {
+        &mut self[slot].links[waits as usize]
+    }
+
+    /// The connection waits in a queue of this kind.
+    pub(super) fn is_queued(&self, slot: u32, waits: Waits) -> bool {
+        self[slot].links[waits as usize].queued
+    }
+}
+
+impl Active {
+    fn new(conn: Connection, opened: bool) -> Self {
+        Active { conn, in_table: true, opened, told: false, starved: false, links: [Link::NONE; 2] }
+    }
+
+    /// Nothing outside the connection keeps it awake.
+    pub(super) fn is_idle(&self) -> bool {
+        let queued = self.links.iter().any(|link| link.queued);
+        self.in_table && self.opened && !self.told && !self.starved && !queued
     }
 }
 
 impl Index<u32> for Records {
-    type Output = Record;
-    fn index(&self, slot: u32) -> &Record {
-        self.get(slot).expect("a record number that is in use names a live record")
+    type Output = Active;
+    fn index(&self, slot: u32) -> &Active {
+        self.get(slot).expect("the number of a connection that is awake")
     }
 }
 
 impl IndexMut<u32> for Records {
-    fn index_mut(&mut self, slot: u32) -> &mut Record {
-        match self.slot_mut(slot) {
-            Slot::Live(record) => record,
-            Slot::Free { .. } => panic!("a record number that is in use names a live record"),
+    fn index_mut(&mut self, slot: u32) -> &mut Active {
+        let cell = self.slots.at(slot);
+        assert_eq!(cell.kind(), Kind::Active, "the number of a connection that is awake");
+        match self.blocks.at_mut(cell.dormant.number()) {
+            Block::Live(active) => active,
+            Block::Free { .. } => unreachable!("an active slot leads to a live block"),
         }
     }
 }
 
-/// What a queue of records is for. A record waits at most once in each kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Waits {
-    /// To be asked for segments; a queue of this kind also hangs on every unresolved neighbour.
-    Output = 0,
-    /// To tell its application of events.
-    Event = 1,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// A first-in first-out queue of records, linked through them: no memory of its own, and no bound
-/// but the number of records.
-#[derive(Debug)]
-pub(super) struct Fifo {
-    waits: Waits,
-    head: u32,
-    tail: u32,
-}
-
-impl Fifo {
-    pub(super) const fn new(waits: Waits) -> Self {
-        Fifo { waits, head: NIL, tail: NIL }
-    }
-
-    pub(super) fn front(&self) -> Option<u32> {
-        (self.head != NIL).then_some(self.head)
-    }
-
-    /// Queues a record, unless it waits in a queue of this kind already.
-    pub(super) fn push(&mut self, records: &mut Records, slot: u32) {
-        if !records.is_queued(slot, self.waits) {
-            self.append(records, slot);
-        }
-    }
-
-    pub(super) fn pop(&mut self, records: &mut Records) -> Option<u32> {
-        let slot = self.unlink_front(records)?;
-        records[slot].links[self.waits as usize].queued = false;
-        Some(slot)
-    }
-
-    /// Moves the first record to the end of `to`, a queue of the same kind, without its ceasing to
-    /// be queued.
-    pub(super) fn move_front(&mut self, records: &mut Records, to: &mut Fifo) {
-        debug_assert_eq!(self.waits, to.waits);
-        if let Some(slot) = self.unlink_front(records) {
-            to.append(records, slot);
-        }
-    }
-
-    /// Moves the first record to the end.
-    pub(super) fn rotate(&mut self, records: &mut Records) {
-        if let Some(slot) = self.unlink_front(records) {
-            self.append(records, slot);
-        }
-    }
-
-    /// Moves everything to the end of `to`, a queue of the same kind.
-    pub(super) fn move_all(&mut self, records: &mut Records, to: &mut Fifo) {
-        debug_assert_eq!(self.waits, to.waits);
-        if self.head == NIL {
-            return;
-        }
-        if to.tail == NIL {
-            to.head = self.head;
-        } else {
-            records[to.tail].links[self.waits as usize].next = self.head;
-        }
-        to.tail = self.tail;
-        (self.head, self.tail) = (NIL, NIL);
-    }
-
-    fn append(&mut self, records: &mut Records, slot: u32) {
-        records[slot].links[self.waits as usize] = Link { next: NIL, queued: true };
-        if self.tail == NIL {
-            self.head = slot;
-        } else {
-            records[self.tail].links[self.waits as usize].next = slot;
-        }
-        self.tail = slot;
-    }
-
-    fn unlink_front(&mut self, records: &Records) -> Option<u32> {
-        let slot = self.front()?;
-        self.head = records[slot].links[self.waits as usize].next;
-        if self.head == NIL {
-            self.tail = NIL;
-        }
-        Some(slot)
-    }
-}
-
-impl Records {
-    /// The record waits in a queue of this kind.
-    pub(super) fn is_queued(&self, slot: u32, waits: Waits) -> bool {
-        self[slot].links[waits as usize].queued
+    #[test]
+    fn a_connection_that_sleeps_takes_one_cache_line() {
+        assert_eq!(SLOT_BYTES, 64);
     }
 }

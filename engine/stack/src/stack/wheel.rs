@@ -11,23 +11,25 @@ const LEVELS: usize = 4;
 const SLOTS: usize = 256;
 const SLOT_BITS: u32 = 8;
 
-const NOWHERE: u16 = u16::MAX;
-
 const NIL: u32 = u32::MAX;
 
-/// A record's place in the wheel.
+/// In the place of the one before, the first of a list has this and the number of its list.
+const HEAD: u32 = 1 << 31;
+
+/// A record's place in the wheel. 12 bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WheelLink {
+    /// The record before this one; [`NIL`] when it is in no list.
     prev: u32,
     next: u32,
-    list: u16,
-    /// The tick at which the entry comes up; not later than the connection's own deadline.
-    at: Tick,
+    /// The tick at which the entry comes up; not later than the connection's own deadline. In no
+    /// list it is the holder's to use.
+    pub(super) at: Tick,
 }
 
 impl WheelLink {
     pub(super) const fn new() -> Self {
-        WheelLink { prev: NIL, next: NIL, list: NOWHERE, at: Tick::NEVER }
+        WheelLink { prev: NIL, next: NIL, at: Tick::NEVER }
     }
 }
 
@@ -55,36 +57,36 @@ impl Wheel {
         if !deadline.is_armed() {
             return;
         }
-        let link = records[slot].timer;
-        if link.list != NOWHERE {
+        let link = records.timer(slot);
+        if link.prev != NIL {
             if link.at.until(deadline) <= 0 {
                 return;
             }
             self.remove(records, slot);
         }
-        records[slot].timer.at = deadline;
+        records.timer_mut(slot).at = deadline;
         let list = self.list_for(deadline);
         self.push(records, slot, list);
     }
 
     /// Takes the record out.
     pub(super) fn remove(&mut self, records: &mut Records, slot: u32) {
-        let WheelLink { prev, next, list, .. } = records[slot].timer;
-        if list == NOWHERE {
+        let WheelLink { prev, next, .. } = records.timer(slot);
+        if prev == NIL {
             return;
         }
-        if prev == NIL {
-            self.heads[usize::from(list)] = next;
+        if prev & HEAD == 0 {
+            records.timer_mut(prev).next = next;
         } else {
-            records[prev].timer.next = next;
+            let list = (prev & !HEAD) as u16;
+            self.heads[usize::from(list)] = next;
+            self.mark(list, next != NIL);
         }
         if next != NIL {
-            records[next].timer.prev = prev;
+            records.timer_mut(next).prev = prev;
         }
-        if self.heads[usize::from(list)] == NIL {
-            self.mark(list, false);
-        }
-        records[slot].timer = WheelLink::new();
+        let link = records.timer_mut(slot);
+        (link.prev, link.next) = (NIL, NIL);
     }
 
     /// The next record that comes up at `now` or before; it is out of the wheel then. Uses up one
@@ -109,14 +111,12 @@ impl Wheel {
             };
             *budget -= 1;
             let slot = self.heads[usize::from(list)];
-            let at = records[slot].timer.at;
             self.remove(records, slot);
             if usize::from(list) < SLOTS {
                 return Some(slot);
             }
             // It came up in a higher level: now its tick is near enough for a lower one.
-            records[slot].timer.at = at;
-            let lower = self.list_for(at);
+            let lower = self.list_for(records.timer(slot).at);
             self.push(records, slot, lower);
         }
     }
@@ -170,10 +170,10 @@ impl Wheel {
 
     fn push(&mut self, records: &mut Records, slot: u32, list: u16) {
         let head = self.heads[usize::from(list)];
-        let link = &mut records[slot].timer;
-        (link.prev, link.next, link.list) = (NIL, head, list);
+        let link = records.timer_mut(slot);
+        (link.prev, link.next) = (HEAD | u32::from(list), head);
         if head != NIL {
-            records[head].timer.prev = slot;
+            records.timer_mut(head).prev = slot;
         }
         self.heads[usize::from(list)] = slot;
         self.mark(list, true);

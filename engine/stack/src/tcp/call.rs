@@ -11,7 +11,7 @@ impl Connection {
     pub fn connect(cx: &mut Context<'_>, opening: Opening) -> Self {
         cx.stats.inc(Counter::ConnsActive);
         cx.stats.inc(Counter::ConnsOpen);
-        Connection::new(cx, opening, State::SynSent)
+        Connection::new(cx.config, Tick::at(cx.now), opening, State::SynSent)
     }
 
     /// Bytes that the send queue still takes, apart from the pool's own bound.

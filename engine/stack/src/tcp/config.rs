@@ -77,6 +77,8 @@ pub struct TcpConfig {
     pub pmtu_black_hole: bool,
     /// The longest an ACK is held back; below 500 ms (RFC 9293 section 3.8.6.3).
     pub delayed_ack: Duration,
+    /// How long a connection must have been quiet before it sleeps; at least 500 ms.
+    pub dormant_after: Duration,
     /// 2 MSL.
     pub time_wait: Duration,
     /// The longest wait for the peer's FIN after the application closed both directions.
@@ -135,6 +137,7 @@ impl Default for TcpConfig {
             pmtu_raise: Duration::from_secs(600),
             pmtu_black_hole: false,
             delayed_ack: Duration::from_millis(40),
+            dormant_after: Duration::from_secs(1),
             time_wait: Duration::from_secs(60),
             fin_wait2: Duration::from_secs(60),
             keepalive: Duration::ZERO,

@@ -120,6 +120,16 @@ impl Congestion {
         self.validated_at = now;
     }
 
+    /// When the window was last seen to be used.
+    pub fn validated_at(&self) -> Tick {
+        self.validated_at
+    }
+
+    /// What a connection that slept knew.
+    pub fn restore(&mut self, cwnd: u32, ssthresh: u32, validated_at: Tick) {
+        (self.cwnd, self.ssthresh, self.validated_at) = (cwnd, ssthresh, validated_at);
+    }
+
     /// New data was acknowledged, and no reduction goes on: the window grows if it was used.
     pub fn on_ack(&mut self, control: CongestionControl, acked: &Acked) {
         // Half of the window in flight proves it; an unproven one does not grow (RFC 7661).

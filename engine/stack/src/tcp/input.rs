@@ -24,12 +24,22 @@ pub enum Verdict {
     Refuse(Counter),
 }
 
+impl Verdict {
+    /// Under which counter the segment's frame goes.
+    pub fn counter(self) -> Counter {
+        match self {
+            Verdict::Accept => Counter::UseTcp,
+            Verdict::Drop(counter) | Verdict::Refuse(counter) => counter,
+        }
+    }
+}
+
 type Step = ControlFlow<Verdict>;
 
 impl Connection {
     /// A listener received this SYN: opens the passive side in SYN-RECEIVED.
     pub fn accept(cx: &mut Context<'_>, opening: Opening, syn: &Tcp) -> Self {
-        let mut conn = Connection::new(cx, opening, State::SynReceived);
+        let mut conn = Connection::new(cx.config, Tick::at(cx.now), opening, State::SynReceived);
         conn.take_options(cx, syn);
         conn.take_peer_isn(cx, syn);
         cx.stats.inc(Counter::ConnsPassive);

@@ -8,6 +8,8 @@
 //! - `output`: the next segment to send
 //! - `timeout`: what happens when a deadline passes
 //! - `call`: what the application asks
+//! - `dormant`, `resting`: what is kept of a connection that sleeps, or is in TIME-WAIT; `rounded`:
+//!   its numbers
 //! - `cookie`: what a SYN-ACK remembers in the listener's place
 //! - `pmtu`: how large a segment the path takes
 //! - `ecn`, `urgent`: explicit congestion notification, urgent data
@@ -20,6 +22,7 @@ pub mod config;
 pub mod congestion;
 pub mod cookie;
 pub mod cubic;
+pub mod dormant;
 mod ecn;
 mod input;
 pub mod isn;
@@ -28,6 +31,8 @@ mod pmtu;
 pub mod prr;
 pub mod rack;
 mod recovery;
+pub mod resting;
+mod rounded;
 pub mod rtt;
 pub mod scoreboard;
 pub mod seq;
@@ -46,7 +51,6 @@ pub use timer::{Tick, Timers};
 
 use crate::stats::{Counter, Counters};
 use crate::time::Instant;
-use crate::wire::tcp::Tcp;
 use buffer::{Pool, Queue, Reassembly};
 use congestion::Congestion;
 use pmtu::PathMtu;
@@ -304,9 +308,9 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn new(cx: &mut Context<'_>, opening: Opening, state: State) -> Self {
+    fn new(config: &TcpConfig, now: Tick, opening: Opening, state: State) -> Self {
         let iss = opening.iss;
-        let offers_scale = cx.config.window_scale;
+        let offers_scale = config.window_scale;
         Connection {
             state,
             passive: state == State::SynReceived,
@@ -333,7 +337,7 @@ impl Connection {
                 mss: MSS_DEFAULT,
                 shift: 0,
                 retries: 0,
-                progress_at: Tick::at(cx.now),
+                progress_at: now,
                 syn: true,
                 fin: Fin::None,
                 board: Scoreboard::default(),
@@ -353,7 +357,7 @@ impl Connection {
                 recent: Seq(0),
                 dsack: None,
                 fin: None,
-                shift: if offers_scale { cx.config.window_shift() } else { 0 },
+                shift: if offers_scale { config.window_shift() } else { 0 },
                 unacked: 0,
                 quick: QUICK_ACKS,
                 ack: false,
@@ -371,7 +375,7 @@ impl Connection {
                 offset: opening.timestamp_offset,
             },
             challenged_at: Tick::NEVER,
-            active_at: Tick::at(cx.now),
+            active_at: now,
         }
     }
 
@@ -505,16 +509,6 @@ impl Connection {
             self.timers.clear();
             cx.stats.dec(Counter::ConnsTimeWait);
         }
-    }
-
-    /// A SYN that opens the same four-tuple anew cannot be an old duplicate (RFC 6191 section 2,
-    /// RFC 1122 section 4.2.2.13): its timestamp or its number is newer than all we know.
-    pub fn is_older_than(&self, syn: &Tcp) -> bool {
-        let newer_stamp = match syn.options.timestamps {
-            Some(stamps) if self.stamps.on => Seq(stamps.value).gt(Seq(self.stamps.recent)),
-            _ => false,
-        };
-        newer_stamp || Seq(syn.seq).gt(self.rcv.nxt)
     }
 
     /// The four-tuple has a new life already, in which an ACK of this one would be a stranger's.

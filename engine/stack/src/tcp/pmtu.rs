@@ -25,6 +25,13 @@ pub(super) struct PathMtu {
     raise_at: Tick,
 }
 
+impl PathMtu {
+    /// Nothing is known of a path to a peer that agreed to this send MSS.
+    pub(super) fn of(mss_agreed: u16) -> Self {
+        PathMtu { mss_agreed, raise_at: Tick::NEVER }
+    }
+}
+
 impl Connection {
     /// The largest packet of this connection in bytes, where the full size is too much for the path.
     pub fn path_mtu(&self) -> Option<u16> {

@@ -46,6 +46,22 @@ impl Rtt {
         self.backoff = 0;
     }
 
+    /// There is no sample yet, and the first timeout is that after a lost SYN.
+    pub fn had_syn_loss(&self) -> bool {
+        self.srtt_us == 0 && self.base_us == RTO_AFTER_SYN_LOSS_US
+    }
+
+    /// What a connection that slept knew. Without a sample, a variation that is not 0 says that its
+    /// SYN was lost.
+    pub fn restore(&mut self, srtt_us: u32, rttvar_us: u32, rto_min: Duration) {
+        if srtt_us == 0 {
+            self.on_handshake(rttvar_us > 0);
+            return;
+        }
+        (self.srtt_us, self.rttvar_us) = (srtt_us, rttvar_us);
+        self.set_base(rto_min);
+    }
+
     /// The timeout that a segment sent now gets.
     pub fn rto(&self, rto_min: Duration, rto_max: Duration) -> Duration {
         let base = if self.base_us == 0 {
@@ -71,6 +87,11 @@ impl Rtt {
             self.rttvar_us = self.rttvar_us - self.rttvar_us / 4 + deviation / 4;
             self.srtt_us = (self.srtt_us - self.srtt_us / 8 + r_us / 8).max(1);
         }
+        self.set_base(rto_min);
+    }
+
+    /// RFC 6298 section 2.3: the timeout before back-off.
+    fn set_base(&mut self, rto_min: Duration) {
         let spread = self.rttvar_us.saturating_mul(4).max(GRANULARITY_US);
         let rto = u64::from(self.srtt_us.saturating_add(spread)).max(rto_min.as_micros());
         self.base_us = u32::try_from(rto).unwrap_or(u32::MAX);

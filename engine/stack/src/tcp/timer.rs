@@ -50,6 +50,16 @@ impl Tick {
         }
     }
 
+    /// So much later.
+    pub fn plus(self, d: Duration) -> Tick {
+        Tick(Tick::nonzero(self.0.wrapping_add(d.as_millis() as u32)))
+    }
+
+    /// So much earlier.
+    pub fn minus(self, d: Duration) -> Tick {
+        Tick(Tick::nonzero(self.0.wrapping_sub(d.as_millis() as u32)))
+    }
+
     /// The bare number, for the wheel's arithmetic.
     pub fn value(self) -> u32 {
         self.0

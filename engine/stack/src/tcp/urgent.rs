@@ -32,6 +32,11 @@ impl Connection {
         self.urgent.received.filter(|up| up.gt(next)).map_or(0, |up| up - next)
     }
 
+    /// Urgent bytes are still to be read or acknowledged.
+    pub(super) fn has_urgent(&self) -> bool {
+        self.urgent_bytes() > 0 || self.urgent.sent.is_some_and(|up| up.gt(self.snd.una))
+    }
+
     /// Sixth, the URG bit: the pointer counts when it is ahead of all that was read and of the last
     /// one, and the application is told (MUST-31, MUST-32).
     pub(super) fn take_urgent(&mut self, seg: &Tcp) {

@@ -1,14 +1,18 @@
 //! All ways a connection ends, and what guards its four-tuple afterwards.
 
 use crate::peer::*;
+use barewire_stack::flow::FourTuple;
 use barewire_stack::stack::{ConnId, Miss, StackConfig};
 use barewire_stack::stats::Counter;
 use barewire_stack::tcp::{End, Events, State, TcpConfig};
 use barewire_stack::time::Duration;
 use barewire_stack::wire::tcp::Tcp;
+use std::net::SocketAddrV4;
 
-fn state(lab: &Lab, id: ConnId) -> Option<State> {
-    lab.stack.state(id)
+fn state(lab: &Lab, flow: &Flow) -> Option<State> {
+    let local = SocketAddrV4::new(STACK_IP, flow.stack_port);
+    let tuple = FourTuple::new(local, SocketAddrV4::new(PEER_IP, flow.port));
+    lab.stack.conn_between(&tuple).map(|info| info.state)
 }
 
 /// The peer acknowledges our FIN, the next segment.
@@ -26,7 +30,7 @@ fn rest(lab: &mut Lab, port: u16) -> (Flow, ConnId) {
     flow.ack = lab.expect_flags(FIN | ACK).tcp.seq.wrapping_add(1);
     lab.segment(&flow, FIN | ACK, flow.seq, flow.ack, b"");
     lab.expect_flags(ACK);
-    assert_eq!(state(lab, id), Some(State::TimeWait));
+    assert_eq!(state(lab, &flow), Some(State::TimeWait));
     (flow, id)
 }
 
@@ -38,7 +42,7 @@ fn the_peer_closes_first() {
     flow.seq += 1;
     assert_eq!(lab.expect_flags(ACK).tcp.ack, flow.seq);
     assert!(lab.event().events.contains(Events::FINISHED));
-    assert_eq!(state(&lab, id), Some(State::CloseWait));
+    assert_eq!(state(&lab, &flow), Some(State::CloseWait));
     // Half-closed: we may still send.
     lab.stack.send(lab.now, id, b"late");
     lab.turn();
@@ -47,7 +51,7 @@ fn the_peer_closes_first() {
     lab.ack(&flow);
     lab.stack.close(lab.now, id);
     lab.turn();
-    assert_eq!(state(&lab, id), Some(State::LastAck));
+    assert_eq!(state(&lab, &flow), Some(State::LastAck));
     ack_fin(&mut lab, &mut flow);
     assert_eq!(lab.event().end, Some(End::Closed));
     assert_eq!(lab.stack.n_records(), 0);
@@ -62,25 +66,25 @@ fn we_close_first_and_rest_in_time_wait() {
     let (mut flow, id) = lab.open(1);
     lab.stack.shutdown(lab.now, id);
     lab.turn();
-    assert_eq!(state(&lab, id), Some(State::FinWait1));
+    assert_eq!(state(&lab, &flow), Some(State::FinWait1));
     ack_fin(&mut lab, &mut flow);
-    assert_eq!(state(&lab, id), Some(State::FinWait2));
+    assert_eq!(state(&lab, &flow), Some(State::FinWait2));
     lab.data(&mut flow, b"still coming");
     lab.sent.clear();
     lab.stack.discard(lab.now, id, 100);
     lab.segment(&flow, FIN | ACK, flow.seq, flow.ack, b"");
     lab.expect_flags(ACK);
-    assert_eq!(state(&lab, id), Some(State::TimeWait));
+    assert_eq!(state(&lab, &flow), Some(State::TimeWait));
     assert_eq!(lab.events.back().and_then(|e| e.end), Some(End::Closed));
     assert_eq!((lab.stat(Counter::ConnsOpen), lab.stat(Counter::ConnsTimeWait)), (0, 1));
     // A reset does not assassinate it (RFC 1337); the FIN again is acknowledged.
     lab.segment(&flow, RST, flow.seq + 1, 0, b"");
-    assert_eq!(state(&lab, id), Some(State::TimeWait));
+    assert_eq!(state(&lab, &flow), Some(State::TimeWait));
     lab.advance(Duration::from_secs(40));
     lab.segment(&flow, FIN | ACK, flow.seq, flow.ack, b"");
     lab.expect_flags(ACK);
     lab.advance(Duration::from_secs(40));
-    assert_eq!(state(&lab, id), Some(State::TimeWait), "2 MSL began again");
+    assert_eq!(state(&lab, &flow), Some(State::TimeWait), "2 MSL began again");
     lab.advance(Duration::from_secs(21));
     assert_eq!(lab.stack.n_records(), 0);
     assert_eq!(lab.stat(Counter::ConnsTimeWait), 0);
@@ -97,10 +101,10 @@ fn both_close_at_once() {
     lab.segment(&flow, FIN | ACK, flow.seq, flow.ack, b"");
     flow.seq += 1;
     lab.expect_flags(ACK);
-    assert_eq!(state(&lab, id), Some(State::Closing));
+    assert_eq!(state(&lab, &flow), Some(State::Closing));
     flow.ack = fin.tcp.seq + 1;
     lab.ack(&flow);
-    assert_eq!(state(&lab, id), Some(State::TimeWait));
+    assert_eq!(state(&lab, &flow), Some(State::TimeWait));
     lab.audit();
 }
 
@@ -150,22 +154,22 @@ fn data_and_fin_together_are_both_taken() {
 #[test]
 fn a_fin_out_of_order_waits_for_what_is_missing() {
     let mut lab = Lab::new();
-    let (flow, id) = lab.open(1);
+    let (flow, _) = lab.open(1);
     lab.segment(&flow, FIN | ACK, flow.seq + 3, flow.ack, b"def");
-    assert_eq!(state(&lab, id), Some(State::Established));
+    assert_eq!(state(&lab, &flow), Some(State::Established));
     lab.sent.clear();
     lab.segment(&flow, ACK, flow.seq, flow.ack, b"abc");
     assert_eq!(lab.expect_flags(ACK).tcp.ack, flow.seq + 7);
-    assert_eq!(state(&lab, id), Some(State::CloseWait));
+    assert_eq!(state(&lab, &flow), Some(State::CloseWait));
 }
 
 #[test]
 fn a_fin_outside_the_window_changes_nothing() {
     let mut lab = Lab::new();
-    let (flow, id) = lab.open(1);
+    let (flow, _) = lab.open(1);
     lab.segment(&flow, FIN | ACK, flow.seq + 1_000_000, flow.ack, b"");
     lab.expect_flags(ACK);
-    assert_eq!(state(&lab, id), Some(State::Established));
+    assert_eq!(state(&lab, &flow), Some(State::Established));
 }
 
 #[test]
@@ -242,9 +246,9 @@ fn what_was_received_can_be_read_after_both_sides_closed() {
 #[test]
 fn a_newer_syn_takes_a_resting_tuple_and_an_older_one_does_not() {
     let mut lab = Lab::new();
-    let (flow, id) = rest(&mut lab, 1);
+    let (flow, _) = rest(&mut lab, 1);
     lab.segment(&flow, SYN, flow.seq - 100, 0, b"");
-    assert_eq!(state(&lab, id), Some(State::TimeWait));
+    assert_eq!(state(&lab, &flow), Some(State::TimeWait));
     lab.sent.clear();
     lab.segment(&flow, SYN, flow.seq + 50_000, 0, b"");
     let syn_ack = lab.expect_flags(SYN | ACK);
@@ -330,7 +334,7 @@ fn an_ack_of_an_old_life_does_not_leave_in_the_new_one() {
     lab.stack.close(lab.now, id);
     lab.turn();
     flow.ack = lab.expect_flags(FIN | ACK).tcp.seq.wrapping_add(1);
-    let to = std::net::SocketAddrV4::new(STACK_IP, PORT);
+    let to = SocketAddrV4::new(STACK_IP, PORT);
     let mut arrives = |flags, seq, ack| {
         let tcp = Tcp { src_port: 1, dst_port: to.port(), seq, ack, flags, ..Tcp::default() };
         let mut frame = frame_of(PEER_IP, STACK_IP, &tcp, b"");

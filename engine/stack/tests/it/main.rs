@@ -15,5 +15,6 @@ mod receive;
 mod recovery;
 mod send;
 mod silent_hop;
+mod sleep;
 mod urgent;
 mod wire;
