@@ -97,6 +97,18 @@ static __always_inline void *take(struct cursor *cursor, __u32 size)
 	return start;
 }
 
+/*
+ * A length from the wire. Kernels such as 6.1 do not know that a number whose bytes were swapped still
+ * has 16 bits, and refuse to add it to a pointer; clang does know, and would leave the mask out.
+ */
+static __always_inline __u32 length_of(__be16 wire)
+{
+	__u32 length = bpf_ntohs(wire);
+
+	asm volatile("" : "+r"(length));
+	return length & 0xffff;
+}
+
 static __always_inline void map_ipv4(struct steer_address *address, const void *ipv4)
 {
 	__builtin_memset(address->bytes, 0, 10);
@@ -152,7 +164,7 @@ static __always_inline bool parse_ipv4(struct cursor *cursor, struct packet *pac
 	if (!ip || ip->version != 4 || ip->ihl < 5)
 		return false;
 	header_len = ip->ihl * 4;
-	total_len = bpf_ntohs(ip->tot_len);
+	total_len = length_of(ip->tot_len);
 	if (total_len < header_len || (void *)ip + total_len > cursor->end)
 		return false;
 	if (!take(cursor, header_len - sizeof(*ip)))
@@ -236,7 +248,7 @@ static __always_inline bool parse_ipv6(struct cursor *cursor, struct packet *pac
 
 	if (!ip || ip->version != 6)
 		return false;
-	packet->payload_len = bpf_ntohs(ip->payload_len);
+	packet->payload_len = length_of(ip->payload_len);
 	if ((void *)(ip + 1) + packet->payload_len > cursor->end)
 		return false;
 	__builtin_memcpy(packet->address.bytes, &ip->daddr, sizeof(packet->address.bytes));
