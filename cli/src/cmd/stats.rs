@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use barewire_api::page::{Page, PageCounter};
 use barewire_api::unit::grouped;
 use clap::Args;
+use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::exit::{Error, Verdict};
@@ -18,7 +19,7 @@ const PAGE_BYTES_MAX: u64 = 4 << 20;
 
 #[derive(Args, Debug)]
 pub(crate) struct Stats {
-    /// Print JSON: a flat map from counter to value, zeros included
+    /// Print JSON: a flat map from counter to value, or to each worker's value, zeros included
     #[arg(long)]
     json: bool,
 
@@ -47,9 +48,12 @@ impl Stats {
         };
         let counters = page.counters.iter().filter(is_named);
         if self.json {
-            let totals: BTreeMap<&str, u64> =
-                counters.map(|counter| (counter.name.as_str(), counter.total())).collect();
-            serde_json::to_writer_pretty(&mut *out, &totals).map_err(io::Error::from)?;
+            let value = |counter: &PageCounter| {
+                if self.workers { json!(counter.workers) } else { json!(counter.total()) }
+            };
+            let values: BTreeMap<&str, Value> =
+                counters.map(|counter| (counter.name.as_str(), value(counter))).collect();
+            serde_json::to_writer_pretty(&mut *out, &values).map_err(io::Error::from)?;
             writeln!(out)?;
             return Ok(Verdict::Passed);
         }

@@ -375,6 +375,9 @@ fn stats_reads_the_page() {
     };
     let json: serde_json::Value = serde_json::from_str(&stats(&["--json"])).expect("prints JSON");
     assert_eq!(json, serde_json::json!({"rx_frames": 1_234, "drop_vlan": 5, "tx_frames": 0}));
+    let json: serde_json::Value =
+        serde_json::from_str(&stats(&["--json", "--workers", "rx"])).expect("prints JSON");
+    assert_eq!(json, serde_json::json!({"rx_frames": [1_000, 234]}));
     let table = stats(&["--workers", "--help-counters"]);
     assert!(table.contains("1,234 frames  [1,000 234]"), "{table}");
     assert!(table.contains("* drop_vlan") && table.contains("drop: Frames of a VLAN."), "{table}");
