@@ -21,6 +21,8 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$ROOT/deploy/lab.sh"
 # shellcheck source=deploy/packages.sh
 source "$ROOT/deploy/packages.sh"
+# shellcheck source=deploy/books.sh
+source "$ROOT/deploy/books.sh"
 
 BAREWIRE=${CARGO_TARGET_DIR:-$ROOT/target}/release/barewire
 
@@ -30,10 +32,6 @@ SERVER=10.99.0.1
 CLIENT_ADDRESSES=10.1.0.0/16
 PORT=7000
 REQUEST_BYTES=64
-
-# Frames that a sound test may drop: what arrives twice because its first copy was slow, and what was
-# never for us. Everything else dropped is a fault.
-DROPS_WITHOUT_RISK='["drop_sequence", "drop_arp", "drop_ethertype"]'
 
 START_SECONDS_MAX=30
 END_SECONDS_MAX=30
@@ -202,35 +200,9 @@ take_stock() {
 
 # Prints one sentence for everything that does not add up, and nothing when all does.
 compare_books() {
-    jq -n -r --argjson wanted "$connections" --argjson request_bytes $REQUEST_BYTES \
-        --argjson harmless "$DROPS_WITHOUT_RISK" \
-        --slurpfile load "$work/load.json" --slurpfile stats "$work/stats.json" \
-        --slurpfile status "$work/status.json" --slurpfile most "$work/most.json" '
-        $load[0] as $load | $stats[0] as $stats | $status[0] as $status
-        | def equal($what; $expected; $found):
-            if $expected == $found then empty
-            else "\($what): expected \($expected), found \($found)" end;
-        equal("client, connections opened"; $wanted; $load.opened),
-        equal("client, connections open at the same time"; $wanted; $load.peak_open),
-        equal("client, connections closed"; $wanted; $load.closed),
-        equal("client, connections failed"; 0; $load.failed),
-        equal("client, responses"; $wanted; $load.responses),
-        equal("client, bytes sent"; $wanted * $request_bytes; $load.bytes_sent),
-        equal("client, bytes received"; $load.bytes_sent; $load.bytes_received),
-        equal("server, connections accepted"; $load.opened; $stats.conns_passive),
-        equal("server, connections established"; $load.opened; $stats.conns_established),
-        equal("server, connections closed"; $load.closed; $stats.conns_closed),
-        equal("server, bytes received"; $load.bytes_sent; $stats.tcp_bytes_in),
-        equal("server, bytes sent"; $load.bytes_received; $stats.tcp_bytes_out),
-        equal("server, bytes acknowledged"; $load.bytes_received; $stats.tcp_bytes_acked),
-        (("conns_reset", "conns_aborted", "conns_timed_out", "conns_open", "tcp_rst_in", "tcp_rst_out")
-            | equal("server, \(.)"; 0; $stats[.])),
-        ($stats | to_entries[] | select(.key | startswith("drop_")) | select([.key] | inside($harmless) | not)
-            | equal("server, \(.key)"; 0; .value)),
-        ($status.workers[] | .frames
-            | equal("server, frames of a queue"; .total; .free + .fill + .rx + .tx + .completion + .held)),
-        (if $most[0].bytes_per_connection then empty
-            else "server, bytes per connection: it was never seen with a connection" end)'
+    books_compare "$connections" $REQUEST_BYTES "$work/load.json" "$work/stats.json" "$work/status.json"
+    jq -r 'if .bytes_per_connection then empty
+        else "server, bytes per connection: it was never seen with a connection" end' "$work/most.json"
 }
 
 report() {

@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2034 # the lists are for whoever sources this
-# What the machine must have, sourced by demo.sh and test.sh: Debian packages, installed when they
-# are missing, and a Rust that is new enough, which only its user can install.
+# What the machine must have, sourced by demo.sh, vm.sh and test.sh: Debian packages, installed when
+# they are missing, and a Rust that is new enough, which only its user can install.
 
 # clang compiles the XDP program, libclang reads C headers for the bindings, m4 and binutils build
 # libxdp, and libelf and zlib are linked into the daemon.
@@ -10,6 +10,11 @@ PACKAGES_BUILD=(build-essential binutils ca-certificates clang libclang-dev libe
 PACKAGES_DEMO=(ethtool iproute2 jq)
 # The kernel's side of the end-to-end tests.
 PACKAGES_TEST=(bpftool curl iputils-ping nftables nginx nmap procps shellcheck tcpdump tshark wrk)
+# The VM lab: the emulator, what its initramfs is made of, and what reads the kernel's modules. The
+# kernel itself is fetched by deploy/vm/image.sh, for it is not to be installed here.
+PACKAGES_VM=(busybox-static cpio kmod qemu-system-x86 xz-utils)
+# Whose kernel the guest boots.
+PACKAGES_VM_KERNEL=linux-image-cloud-amd64
 
 packages_need() { # PACKAGE...
     local missing=() package

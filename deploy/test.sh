@@ -14,6 +14,8 @@ source "$ROOT/deploy/packages.sh"
 
 # No check takes half of this on two slow cores; one that hangs must not take the day.
 CHECK_TIME_MAX=15m
+# It builds nothing and fetches a kernel at most.
+VM_LAB_TIME_MAX=3m
 
 passed=0
 failed=0
@@ -64,7 +66,8 @@ leave() {
 main() {
     [[ $# -eq 0 ]] || lab_refuse "expected no options, found '$1'"
     lab_need_root
-    packages_need "${PACKAGES_BUILD[@]}" "${PACKAGES_DEMO[@]}" "${PACKAGES_TEST[@]}" || exit
+    packages_need "${PACKAGES_BUILD[@]}" "${PACKAGES_DEMO[@]}" "${PACKAGES_TEST[@]}" \
+        "${PACKAGES_VM[@]}" || exit
     packages_need_rust "$ROOT/Cargo.toml" || exit
     cd "$ROOT" || exit 3
     work=$(mktemp -d)
@@ -75,7 +78,7 @@ main() {
     trap 'exit 129' HUP
 
     check format cargo fmt --all --check
-    check "shell scripts" shellcheck -x deploy/*.sh bench/*.sh .ci/run
+    check "shell scripts" shellcheck -x deploy/*.sh deploy/vm/* bench/*.sh .ci/run
     check build cargo build --locked --workspace --all-targets
     check lints cargo clippy --locked --workspace --all-targets -- -D warnings
     check documentation env RUSTDOCFLAGS="-D warnings" \
@@ -88,6 +91,7 @@ main() {
         --seeds 3000
     check "demonstration" deploy/demo.sh --connections 20k --duration 2s
     check "demonstration in memory" deploy/demo.sh --connections 20k --duration 2s --memory
+    check "VM lab, short form" timeout --kill-after=30s $VM_LAB_TIME_MAX deploy/vm.sh --quick
     check "nothing is left behind" deploy/residue.sh --since "$work/before"
 
     echo
