@@ -63,7 +63,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("runtime::sys", "stack::time"),
     ("runtime::xdp", "runtime::sys stack::device"),
     ("runtime::tap", "runtime::sys stack::time"),
-    ("runtime::app", "api stack::stack stack::tcp stack::time"),
+    ("runtime::app", "api stack::flow stack::stack stack::tcp stack::time"),
     ("runtime::load", "api runtime::app stack::flow stack::stack stack::tcp stack::time"),
     (
         "runtime::worker",

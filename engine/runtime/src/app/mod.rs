@@ -23,6 +23,7 @@ mod never_read;
 mod small_writes;
 
 use barewire_api::config::AppSpec;
+use barewire_stack::flow::FourTuple;
 use barewire_stack::stack::{ConnId, ConnectError, Event, Stack};
 use barewire_stack::time::{Duration, Instant};
 use std::fmt;
@@ -100,6 +101,11 @@ impl<'a> Io<'a> {
         ports: RangeInclusive<u16>,
     ) -> Result<u16, ConnectError> {
         self.stack.free_port(self.now, local, remote, ports)
+    }
+
+    /// False when it is known that segments of this connection would arrive at another worker.
+    pub fn arrives_here(&self, local: SocketAddrV4, remote: SocketAddrV4) -> bool {
+        self.stack.arrives_here(&FourTuple::new(local, remote))
     }
 
     /// Queues bytes; returns how many were taken. When not all, WRITABLE follows.

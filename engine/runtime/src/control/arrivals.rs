@@ -1,12 +1,13 @@
 //! Whether what the driver told of its hash still holds while the engine runs. The driver is asked
 //! once a second, and what the workers saw is held against what was foretold. A change is survived:
-//! new connections get their ports by the new classes, old ones and a load test that runs go on and
-//! have their frames handed over. Either is said aloud, and ends the engine where the configuration
+//! new connections get their ports by the new classes, old ones go on and have their frames handed
+//! over. Either is said aloud, and ends the engine where the configuration
 //! demands a hash that holds.
 
 use super::server::Server;
 use crate::engine::Arrivals;
 use crate::sys::interface::Interface;
+use crate::worker::Desk;
 use barewire_api::config::RssUse;
 use barewire_api::control::{HandedOver, RssChange, RssStatus};
 use barewire_api::unit::grouped;
@@ -125,15 +126,23 @@ impl Server {
     /// Gives every worker its ports as they are now, and says why.
     fn renew_ports(&mut self, what: &str, now: Instant) {
         let (site, crew) = (&self.own.site, &self.own.crew);
-        let what = format!("{what}: {}", site.arrivals.reason());
+        let stray = site.arrivals.stray_text(&site.interface.name, site.n_queues);
+        let stray = stray.map_or(String::new(), |stray| format!("; {stray}"));
+        let what = format!("{what}: {}{stray}", site.arrivals.reason());
         warn!("rss of `{}`: {what}", site.interface.name);
         for (worker, member) in crew.members().iter().enumerate() {
             let ports = site.arrivals.queue_ports(member.queue);
-            if let Err(error) = crew.ask(worker, move |desk| desk.stack.set_queue_ports(ports)) {
+            let renew = move |desk: &mut Desk<'_>| {
+                desk.stack.set_queue_ports(ports);
+                if let Some(load) = &mut desk.apps.load {
+                    load.on_hash_changed();
+                }
+            };
+            if let Err(error) = crew.ask(worker, renew) {
                 warn!("worker {worker} keeps its old ports: {error}");
             }
         }
-        if let Err(refused) = site.arrivals.check(&site.interface.name) {
+        if let Err(refused) = site.arrivals.check(&site.interface.name, site.n_queues) {
             self.give_up(format!("{what}; {refused}"));
         }
         self.arrivals.before = self.counted();

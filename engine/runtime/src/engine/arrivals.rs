@@ -63,14 +63,27 @@ impl Arrivals {
         }
     }
 
-    /// Refuses what the configuration does not want.
-    pub(crate) fn check(&self, dev: &str) -> Result<(), StartError> {
-        match (self.wanted, &self.rss) {
-            (RssUse::Required, Err(why)) => {
-                Err(StartError::Rss { dev: dev.to_owned(), why: why.clone() })
-            }
+    /// Refuses what the configuration does not want, when queues 0 to `n_served - 1` are served.
+    pub(crate) fn check(&self, dev: &str, n_served: u32) -> Result<(), StartError> {
+        let refused = |why| Err(StartError::Rss { dev: dev.to_owned(), why });
+        match (self.wanted, &self.rss, self.stray_text(dev, n_served)) {
+            (RssUse::Required, Err(why), _) => refused(why.clone()),
+            (RssUse::Required, Ok(_), Some(stray)) => refused(stray),
             _ => Ok(()),
         }
+    }
+
+    /// What is to be said of places of the table that lead to queues which nobody serves.
+    pub(crate) fn stray_text(&self, dev: &str, n_served: u32) -> Option<String> {
+        let table = &self.facts.as_ref()?.table;
+        let n_stray = table.iter().filter(|&&queue| queue >= n_served).count();
+        let n_places = table.len();
+        (n_stray > 0).then(|| {
+            format!(
+                "{n_stray} of {n_places} places of the indirection table lead to queues that nobody \
+                 serves: `ethtool -X {dev} equal {n_served}`"
+            )
+        })
     }
 
     /// How segments find their queue, where that can be foretold.
@@ -271,9 +284,9 @@ mod tests {
             let arrivals = of(facts.clone());
             assert!(arrivals.reason().contains(expected), "{}", arrivals.reason());
             assert!(arrivals.reason().starts_with("arrival queue is observed"));
-            assert!(arrivals.check("eth1").is_ok() && arrivals.queue_ports(0).is_none());
+            assert!(arrivals.check("eth1", 4).is_ok() && arrivals.queue_ports(0).is_none());
             let demanded = Arrivals::new(&interface(4), facts, RssUse::Required);
-            let error = demanded.check("eth1").expect_err("it was demanded").to_string();
+            let error = demanded.check("eth1", 4).expect_err("it was demanded").to_string();
             assert!(error.contains("rss = \"required\"") && error.contains(expected), "{error}");
         }
         let observed = Arrivals::new(&interface(4), Some(facts()), RssUse::Observe);
@@ -283,9 +296,22 @@ mod tests {
     #[test]
     fn one_queue_needs_no_hash() {
         let arrivals = Arrivals::new(&interface(1), None, RssUse::Required);
-        arrivals.check("eth1").expect("everything arrives at queue 0");
+        arrivals.check("eth1", 1).expect("everything arrives at queue 0");
         assert!(arrivals.queue_ports(0).is_none(), "any port will do");
         assert_eq!(arrivals.reason(), "one queue, where everything arrives");
+    }
+
+    #[test]
+    fn places_that_lead_to_nobody_are_told_and_refused_on_demand() {
+        let arrivals = of(Some(facts()));
+        assert_eq!(arrivals.stray_text("eth1", 4), None);
+        let text = arrivals.stray_text("eth1", 3).expect("queue 3 is not served");
+        assert!(text.starts_with("32 of 128 places") && text.contains("equal 3"), "{text}");
+        arrivals.check("eth1", 3).expect("nobody demanded more");
+        let demanded = Arrivals::new(&interface(4), Some(facts()), RssUse::Required);
+        demanded.check("eth1", 4).expect("all are served");
+        let error = demanded.check("eth1", 3).expect_err("it was demanded").to_string();
+        assert!(error.contains(&text), "{error}");
     }
 
     #[test]

@@ -55,7 +55,7 @@ impl Site {
         config.tcp.mss = Some(config.tcp.mss.unwrap_or(mss_max).min(mss_max));
         config.interface.queues = Some(n_queues);
         let arrivals = Arrivals::survey(&interface, config.interface.rss)?;
-        arrivals.check(&interface.name)?;
+        arrivals.check(&interface.name, n_queues)?;
         let site = Site {
             n_queues,
             arrivals,
@@ -86,7 +86,10 @@ impl Site {
             warn!("rss: once the program was attached: {changes}: {reason}");
         }
         self.arrivals = arrivals;
-        self.arrivals.check(&self.interface.name)?;
+        if let Some(stray) = self.arrivals.stray_text(&self.interface.name, self.n_queues) {
+            warn!("rss: {stray}");
+        }
+        self.arrivals.check(&self.interface.name, self.n_queues)?;
         match &self.config.load {
             Some(plan) => self.spread(plan).map(drop).map_err(StartError::Spread),
             None => Ok(()),

@@ -152,6 +152,12 @@ impl Load {
         }
     }
 
+    /// The hash of the NIC has changed. The tuples of this worker stay its own, so that no two use the
+    /// same; among them those are opened from now on that arrive here, as long as there are any.
+    pub fn on_hash_changed(&mut self) {
+        self.tuples.on_hash_changed();
+    }
+
     /// How it stands; cheap.
     pub fn progress(&self) -> Progress {
         *self.recorder.progress()
@@ -188,6 +194,10 @@ impl Load {
             }
             return false;
         };
+        if self.tuples.is_choosy() && !io.arrives_here(tuple.local, tuple.remote) {
+            self.tuples.note_refused();
+            return false;
+        }
         match io.connect(tuple.local, tuple.remote, Mark::OVER.to_word()) {
             Ok(id) => {
                 self.tuples.note_free();
@@ -201,7 +211,7 @@ impl Load {
                 return true;
             }
             Err(ConnectError::InUse) => {
-                if self.tuples.note_in_use() {
+                if self.tuples.note_refused() {
                     self.refuse_opens(now, Failure::NoPort);
                 }
             }

@@ -12,6 +12,10 @@ use std::ops::RangeInclusive;
 /// few in a row have none for a queue; then the next call goes on.
 const ADDRESSES_MAX: u32 = 64;
 
+/// Tuples in a row that are passed over because they arrive at another worker: those of a hundred
+/// places of an indirection table.
+const PASSED_MAX: u64 = 1 << 16;
+
 /// A worker's tuples and where it is among them.
 #[derive(Debug)]
 pub struct Tuples {
@@ -21,8 +25,11 @@ pub struct Tuples {
     len: u64,
     /// How many connections the worker opens on them.
     portion: u64,
-    /// Tuples in a row that were in use.
+    /// Tuples in a row that were in use, or passed over.
     refused: u64,
+    /// Tuples that arrive at another worker are passed over: since the hash changed, they may. A long
+    /// row of nothing else ends that, and they are opened all the same.
+    is_choosy: bool,
 }
 
 #[derive(Debug)]
@@ -58,7 +65,7 @@ impl Tuples {
         let share = plan.share(worker, n_workers).expect("the worker is one of the plan's");
         let (len, portion) = (share.len(), share.part_of(total));
         let order = Order::ByNumber { worker, n_workers, next: 0 };
-        Tuples { plan, order, len, portion, refused: 0 }
+        Tuples { plan, order, len, portion, refused: 0, is_choosy: false }
     }
 
     /// The tuples of a plan that arrive at a queue, of which there are `len`, for `portion`
@@ -79,7 +86,14 @@ impl Tuples {
             local: std::net::Ipv4Addr::UNSPECIFIED,
             turn: 0,
         };
-        Tuples { plan, order: Order::ByQueue(Box::new(arriving)), len, portion, refused: 0 }
+        Tuples {
+            plan,
+            order: Order::ByQueue(Box::new(arriving)),
+            len,
+            portion,
+            refused: 0,
+            is_choosy: false,
+        }
     }
 
     /// The connections that this worker opens.
@@ -107,19 +121,30 @@ impl Tuples {
         }
     }
 
+    /// The hash of the NIC has changed.
+    pub(super) fn on_hash_changed(&mut self) {
+        (self.is_choosy, self.refused) = (true, 0);
+    }
+
+    /// Tuples that arrive at another worker are to be passed over.
+    pub(super) fn is_choosy(&self) -> bool {
+        self.is_choosy
+    }
+
     /// The last tuple was free.
     pub(super) fn note_free(&mut self) {
         self.refused = 0;
     }
 
-    /// The last tuple was in use. True when that ends a whole round of such.
-    pub(super) fn note_in_use(&mut self) -> bool {
+    /// The last tuple was in use, or passed over. True when that ends a whole round of tuples in use.
+    pub(super) fn note_refused(&mut self) -> bool {
         self.refused += 1;
-        let all = self.refused >= self.len;
-        if all {
-            self.refused = 0;
+        let max = if self.is_choosy { self.len.min(PASSED_MAX) } else { self.len };
+        if self.refused < max {
+            return false;
         }
-        all
+        self.refused = 0;
+        !std::mem::take(&mut self.is_choosy)
     }
 }
 
@@ -175,9 +200,13 @@ mod tests {
         let ports: Vec<u16> =
             (0..3).filter_map(|_| tuples.take()).map(|tuple| tuple.local.port()).collect();
         assert_eq!(ports, [1025, 1027, 1025]);
-        assert!(!tuples.note_in_use());
+        assert!(!tuples.note_refused());
         tuples.note_free();
-        assert!(!tuples.note_in_use());
-        assert!(tuples.note_in_use());
+        assert!(!tuples.note_refused());
+        assert!(tuples.note_refused());
+        tuples.on_hash_changed();
+        assert!(!tuples.note_refused() && tuples.is_choosy());
+        assert!(!tuples.note_refused() && !tuples.is_choosy(), "from here on any will do");
+        assert!(!tuples.note_refused() && tuples.note_refused());
     }
 }

@@ -28,6 +28,7 @@ use barewire_api::config::Poll;
 use barewire_stack::device::{Batch, Device, Frame, Ledger};
 use barewire_stack::stack::{Disposition, Miss, Stack};
 use barewire_stack::time::{Duration, Instant};
+use barewire_stack::wire::ethernet::{Ethernet, TYPE_ARP};
 use impaired::Impaired;
 use publish::Tally;
 use std::os::fd::AsFd;
@@ -222,7 +223,7 @@ impl<Q: Queue> Worker<Q> {
             self.tally.handoff_received += 1;
             let miss = if parcel.hops_left > 0 { Miss::HandOff } else { Miss::Last };
             let disposition = self.parts.stack.on_frame(now, parcel.frame(), miss);
-            if disposition != Disposition::HandOff {
+            if disposition != Disposition::HandOff && !is_arp(parcel.frame()) {
                 self.tally.handoff_from[parcel.from] += 1;
             }
             match disposition {
@@ -329,6 +330,11 @@ impl<Q: Queue> Worker<Q> {
             }
         }
     }
+}
+
+/// An answer to ARP visits all workers, and is nobody's.
+fn is_arp(frame: &[u8]) -> bool {
+    Ethernet::parse(frame).is_ok_and(|(ether, _)| ether.ethertype == TYPE_ARP)
 }
 
 /// Queues an answer for transmission; with every place taken it is dropped and counted.

@@ -124,7 +124,8 @@ pub fn handoff_counter(worker: usize) -> String {
 }
 
 /// What it means.
-pub const HANDOFF_HELP: &str = "Frames that arrived at that worker's queue and were settled here.";
+pub const HANDOFF_HELP: &str =
+    "Frames, ARP apart, that arrived at that worker's queue and were settled here.";
 
 /// The counters of a worker's block, in its order; behind them come [`n_handoffs`] times a
 /// [`handoff_counter`].

@@ -9,8 +9,11 @@ use barewire_api::plan::TuplePlan;
 use barewire_api::report::{LoadPart, LoadPhase, LoadReport};
 use barewire_api::unit::{Count, Rate, Span};
 use barewire_engine::app::{App, Io};
-use barewire_engine::load::{Conductor, Load};
+use barewire_engine::load::{Conductor, Load, Spread};
 use barewire_engine::worker::Desk;
+use barewire_stack::flow::FourTuple;
+use barewire_stack::flow::port::QueuePorts;
+use barewire_stack::flow::rss::{Hashed, IndirectionTable, Rss, Toeplitz};
 use barewire_stack::stack::Event;
 use barewire_stack::stats::Counter;
 use barewire_stack::tcp::{Events, TcpConfig};
@@ -502,4 +505,103 @@ fn a_stop_closes_what_is_open_in_every_mode() {
         assert_eq!((report.failed, report.closed), (0, report.opened), "{mode} in {phase}");
         test.finish();
     }
+}
+
+/// A NIC whose table leads `run` places to queue 0, as many to queue 1, and so on.
+fn nic(run: u16) -> Rss {
+    let table = (0..128).map(|place| (place / run) % 2).collect();
+    Rss::new(&Toeplitz::KEY, Hashed::AddressesAndPorts, IndirectionTable::from_queues(table))
+}
+
+impl Test {
+    /// Begins a test whose workers open what arrives at their queue.
+    fn begin_by_queue(mut pairs: Vec<Pair>, plan: &LoadPlan, source: &str, rss: &Rss) -> Self {
+        let n = pairs.len() as u32;
+        let ports = "1024-65535".parse().unwrap();
+        let tuples = TuplePlan::new(&[source.parse().unwrap()], ports, &plan.dst);
+        let spread = Spread::by_queue(tuples, plan.connections.0, rss, n);
+        spread.check("d0").expect("it fits");
+        for (worker, pair) in pairs.iter_mut().enumerate() {
+            let own = QueuePorts::new(rss.clone(), worker as u16);
+            let tuples = spread.tuples(worker, 7);
+            pair.on_client(|desk| {
+                desk.stack.set_queue_ports(Some(own));
+                let load = Load::with_tuples(plan, tuples, worker, desk.now);
+                desk.apps.load = Some(Box::new(load));
+            });
+        }
+        let conductor = Conductor::new(plan.clone(), n as usize, pairs[0].now);
+        Test { pairs, conductor }
+    }
+
+    /// At how many connections of each worker segments arrive, and do not.
+    fn arrivals(&mut self, rss: &Rss) -> Vec<[usize; 2]> {
+        let counted = self.pairs.iter_mut().enumerate().map(|(worker, pair)| {
+            let rss = rss.clone();
+            pair.on_client(move |desk| {
+                let slots = 0..desk.stack.n_slots();
+                let conns: Vec<_> = slots.filter_map(|slot| desk.stack.conn_info(slot)).collect();
+                let arrives = |tuple| usize::from(rss.queue(&tuple)) == worker;
+                let here =
+                    conns.iter().filter(|c| arrives(FourTuple::new(c.local, c.remote))).count();
+                [here, conns.len() - here]
+            })
+        });
+        counted.collect()
+    }
+}
+
+#[test]
+fn workers_open_what_arrives_at_their_queue() {
+    let plan = plan(LoadMode::Hold, 500);
+    let pairs = vec![Pair::new("echo"), Pair::new("echo")];
+    let mut test = Test::begin_by_queue(pairs, &plan, "10.1.0.0/30", &nic(3));
+    test.until_phase(LoadPhase::Hold);
+    assert_eq!(test.arrivals(&nic(3)), [[250, 0], [250, 0]]);
+    let report = test.report();
+    assert_eq!((report.opened, report.closed, report.failed), (500, 500, 0));
+    for pair in &mut test.pairs {
+        assert!(pair.stat(Counter::RssChecked)[0] > 250);
+        assert_eq!(pair.stat(Counter::RssMismatched)[0], 0);
+    }
+}
+
+/// The table changes under a test; what each worker has some time later, by where it arrives then.
+fn arrivals_after_a_change(to: &Rss) -> Vec<[usize; 2]> {
+    let run = plan(LoadMode::ConnectionsPerSecond, 20);
+    let plan = LoadPlan { close: CloseWith::Rst, duration: Span::from_millis(150), ..run };
+    let pairs = vec![Pair::new("echo"), Pair::new("echo")];
+    let mut test = Test::begin_by_queue(pairs, &plan, "10.1.0.0/30", &nic(64));
+    (0..50).for_each(|_| test.step());
+    for (worker, pair) in test.pairs.iter_mut().enumerate() {
+        let own = QueuePorts::new(to.clone(), worker as u16);
+        pair.on_client(|desk| {
+            desk.stack.set_queue_ports(Some(own));
+            load(desk).on_hash_changed();
+        });
+    }
+    let mut arrivals = Vec::new();
+    for _ in 0..200 {
+        (0..5).for_each(|_| test.step());
+        arrivals = test.arrivals(to);
+        if arrivals.iter().all(|worker| worker[0] + worker[1] == 10) {
+            break;
+        }
+    }
+    let report = test.report();
+    assert_eq!((report.failed, report.opened), (0, report.closed));
+    arrivals
+}
+
+#[test]
+fn after_a_change_of_the_table_a_run_opens_what_arrives_then() {
+    assert_eq!(arrivals_after_a_change(&nic(32)), [[10, 0], [10, 0]]);
+}
+
+#[test]
+fn when_nothing_of_a_worker_arrives_any_more_it_goes_on_all_the_same() {
+    let other = (0..128).map(|place| 1 - place / 64).collect();
+    let hashed = Hashed::AddressesAndPorts;
+    let other = Rss::new(&Toeplitz::KEY, hashed, IndirectionTable::from_queues(other));
+    assert_eq!(arrivals_after_a_change(&other), [[0, 10], [0, 10]]);
 }

@@ -34,15 +34,17 @@ impl Stack {
         self.arrival = ArrivalCheck { first: FIRST, pause: 0 };
     }
 
-    /// The ports that answers to this worker's queue arrive at, where the NIC tells.
-    pub fn queue_ports(&self) -> Option<&QueuePorts> {
-        self.queue_ports.as_deref()
+    /// False when it is known that segments of this flow arrive at another worker.
+    pub fn arrives_here(&self, tuple: &FourTuple) -> bool {
+        self.queue_ports.as_ref().is_none_or(|ports| ports.rss().queue(tuple) == ports.queue())
     }
 
     /// Compares the queue of a frame that has just arrived from the device with what was foretold.
     /// Only for TCP to one of our addresses, in its plain form: about others NICs differ.
     pub fn check_arrival(&mut self, frame: &[u8]) {
-        let Some(ports) = &self.queue_ports else { return };
+        if self.queue_ports.is_none() {
+            return;
+        }
         if self.arrival.first > 0 {
             self.arrival.first -= 1;
         } else if self.arrival.pause > 0 {
@@ -54,7 +56,7 @@ impl Stack {
         let Some(tuple) = plain_tcp(frame).filter(|tuple| self.is_ours(*tuple.local().ip())) else {
             return;
         };
-        let is_foretold = ports.rss().queue(&tuple) == ports.queue();
+        let is_foretold = self.arrives_here(&tuple);
         self.stats.inc(Counter::RssChecked);
         if !is_foretold {
             self.stats.inc(Counter::RssMismatched);
