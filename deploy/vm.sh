@@ -18,15 +18,18 @@
 #
 # First the guest serves and the other end opens connections, then the other way round. Each time the
 # books of both ends must agree to the byte, the guest must have got native XDP on every queue, each
-# queue must carry its share, and nothing may be lost. How fast it is says nothing here. Installs what
-# is missing, builds, and removes all that it made, however it ends.
+# queue must carry its share, every frame must arrive at the queue that the hash foretold, so that none
+# is handed over, and nothing may be lost. Then the table of the guest's NIC is changed under open
+# connections: that must be noticed, and their frames be handed over, and the books agree all the same.
+# How fast it is says nothing here. Installs what is missing, builds, and removes all that it made,
+# however it ends.
 
 set -euo pipefail
 
 USAGE="usage: deploy/vm.sh [--quick] [--connections N] [--kernel PACKAGE]
 
   --quick            only the direction in which the guest serves, with 300 connections
-  --connections N    connections open at the same time, 100 to 10000 (default 3000)
+  --connections N    connections open at the same time, 100 to 3000 (default 2000)
   --kernel PACKAGE   the Debian package with the guest's kernel (default linux-image-cloud-amd64)"
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -55,10 +58,13 @@ OUTSIDE_QUEUES=2
 OUTSTANDING_MAX=200
 # Every step below ends by then, or has failed.
 START_SECONDS_MAX=30
-LOAD_SECONDS_MAX=120
+LOAD_SECONDS_MAX=60
 LINE_SECONDS_MAX=30
+# All connections idle, long enough to change the table while they are.
+HOLD_SECONDS=4
+CHANGE_CONNECTIONS=500
 
-connections=3000
+connections=2000
 quick=
 kernel_package=$PACKAGES_VM_KERNEL
 work=
@@ -75,7 +81,7 @@ parse() {
         case $1 in
             --connections | --kernel) [[ $# -ge 2 ]] || refuse "$1: expected a value" ;;&
             --connections)
-                lab_number "$1" "$2" 100 10000
+                lab_number "$1" "$2" 100 3000
                 connections=$((10#$2))
                 shift
                 ;;
@@ -132,12 +138,21 @@ start_guest() {
     echo "guest        Linux $IMAGE_KERNEL_VERSION, $GUEST_CPUS CPUs and queues, booted in $GUEST_BOOT_SECONDS s"
 }
 
+# Runs a command until it succeeds, for so long.
+await() { # SECONDS COMMAND...
+    local deadline=$((SECONDS + $1))
+    until "${@:2}"; do
+        ((SECONDS < deadline)) || return
+        sleep 0.2
+    done
+}
+
 # A line of shell at an end: the guest, or outside of it.
 at() { # END LINE
     case $1 in
         guest) guest "$2" ;;
         outside)
-            timeout "$LINE_SECONDS_MAX" ip netns exec "$(lab_namespace client)" \
+            timeout $LINE_SECONDS_MAX ip netns exec "$(lab_namespace client)" \
                 env PATH="$TARGET/release:$PATH" sh -c "$2"
             ;;
     esac
@@ -153,127 +168,166 @@ engine() { # END COMMAND
     at "$1" "barewire --control $(directory_of "$1")/engine.sock $2"
 }
 
+# A command that goes on: what it says, and the status with which it ends, go to a log.
+engine_apart() { # END LOG COMMAND
+    local log
+    log=$(directory_of "$1")/$2
+    at "$1" "{ barewire --control $(directory_of "$1")/engine.sock $3; echo ended \$?; } > $log 2>&1 &"
+}
+
+said() { # END LOG PATTERN
+    at "$1" "grep -q '$3' $(directory_of "$1")/$2"
+}
+
+# It did not do what it should: shows what it said, and ends.
+blame() { # END LOG STATUS WORDS...
+    at "$1" "cat $(directory_of "$1")/$2" >&2
+    say "${*:4}; what it said is above"
+    exit "$3"
+}
+
 start_engine() { # END FLAGS
-    local log deadline=$((SECONDS + START_SECONDS_MAX))
-    log=$(directory_of "$1")/engine.log
-    engine "$1" "serve --dev $(device_of "$1") --queues $(queues_of "$1") \
-        --connections-max $((2 * connections)) $2 > $log 2>&1 && echo ended well >> $log &"
-    until engine "$1" "status > /dev/null 2>&1"; do
-        if ((SECONDS >= deadline)); then
-            at "$1" "cat $log" >&2
-            say "the engine of the $1 was not ready in $START_SECONDS_MAX s; what it said is above"
-            exit 3
-        fi
-        sleep 0.2
-    done
+    engine_apart "$1" engine.log "serve --dev $(device_of "$1") --queues $(queues_of "$1") \
+        --connections-max $((2 * connections)) $2"
+    if ! await $START_SECONDS_MAX said "$1" engine.log '^ended\|INFO ready' ||
+        said "$1" engine.log '^ended'; then
+        blame "$1" engine.log 3 "the engine of the $1 did not start"
+    fi
 }
 
 # It must say that its own sums held.
 stop_engine() { # END
-    local log deadline=$((SECONDS + START_SECONDS_MAX))
-    log=$(directory_of "$1")/engine.log
     engine "$1" "stop > /dev/null"
-    until at "$1" "grep -q '^ended well' $log"; do
-        if ((SECONDS >= deadline)); then
-            at "$1" "cat $log" >&2
-            say "the engine of the $1 did not end well; what it said is above"
-            exit 1
-        fi
-        sleep 0.2
-    done
-    at "$1" "grep '^barewired: ended' $log" | sed "s/^barewired: ended:/ended        the engine of the $1:/"
+    await_end "$1" engine.log $START_SECONDS_MAX "the engine of the $1 did not end well"
+    at "$1" "grep '^barewired: ended' $(directory_of "$1")/engine.log" |
+        sed "s/^barewired: ended:/ended        the engine of the $1:/"
 }
 
-# One direction: an echo server at one end, a load test at the other.
-direction() { # SERVER_END CLIENT_END
-    local server=$1 client=$2 report
-    report=$(directory_of "$client")/load.json
-    start_engine "$server" "--addr $SERVER/24 --listen $PORT=echo"
-    start_engine "$client" "--addr $CLIENT/24 --prefix $CLIENT_ADDRESSES"
-    spread_queues
-    load "$client" "$report"
+await_end() { # END LOG SECONDS COMPLAINT
+    if ! await "$3" said "$1" "$2" '^ended' || ! said "$1" "$2" '^ended 0'; then
+        blame "$1" "$2" 1 "$4"
+    fi
+}
+
+# One direction: an echo server at one end, a load test at the other. With `change`, the guest's NIC
+# spreads otherwise from the middle of the test on.
+direction() { # SERVER_END CLIENT_END [change]
+    local server=$1 client=$2 change=${3:-} connections=$connections
+    # Every frame takes up to as many turns as there are workers then, all emulated.
+    [[ -z $change ]] || connections=$CHANGE_CONNECTIONS
+    start_engine "$server" "--addr $SERVER/24 --listen $PORT=echo $(rss_of "$server")"
+    start_engine "$client" "--addr $CLIENT/24 --prefix $CLIENT_ADDRESSES $(rss_of "$client")"
+    start_load "$client"
+    [[ -z $change ]] || change_table
+    await_load "$client"
     take_stock "$server" "$client"
-    report "$server" "$client"
+    report "$server" "$client" "$change"
     stop_engine "$client"
     stop_engine "$server"
 }
 
-# The driver takes queues beyond those in use when a program is attached, and switches RSS off in the
-# device by doing so; that its table is written again switches it on.
-spread_queues() { guest ethtool -X eth0 equal "$GUEST_CPUS"; }
+# The guest's NIC tells how it spreads; that of a veth pair does not.
+rss_of() { if [[ $1 == guest ]]; then echo --rss required; fi; }
 
-load() { # END REPORT
-    LINE_SECONDS_MAX=$LOAD_SECONDS_MAX GUEST_COMMAND_SECONDS_MAX=$LOAD_SECONDS_MAX \
-        engine "$1" "load hold --src $CLIENT_ADDRESSES --dst $SERVER:$PORT --connections $connections \
-            --outstanding-max $OUTSTANDING_MAX --duration 1s --request-bytes $REQUEST_BYTES \
-            --json $2 > $2.log 2>&1" || {
-        at "$1" "cat $2.log" >&2
-        say "the load test of the $1 failed; it says why above"
+start_load() { # END
+    engine_apart "$1" load.log "load hold --src $CLIENT_ADDRESSES --dst $SERVER:$PORT \
+        --connections $connections --outstanding-max $OUTSTANDING_MAX --duration ${HOLD_SECONDS}s \
+        --request-bytes $REQUEST_BYTES --json $(directory_of "$1")/load.json"
+}
+
+await_load() { # END
+    await_end "$1" load.log $LOAD_SECONDS_MAX "the load test of the $1 failed"
+    at "$1" "cat $(directory_of "$1")/load.json" > "$work/report.json"
+}
+
+# All connections are open and idle: what they ask and answer from now on arrives elsewhere.
+change_table() {
+    await $START_SECONDS_MAX are_open guest "$connections" || {
+        say "the guest had not all of its $connections connections open in $START_SECONDS_MAX s"
         exit 1
     }
-    at "$1" "cat $2" > "$work/report.json"
+    guest ethtool -X eth0 start 1 equal $((GUEST_CPUS - 1))
+}
+
+# shellcheck disable=SC2317 # it is awaited
+are_open() { # END CONNECTIONS
+    [[ $(engine "$1" "stats --json conns_open" | jq .conns_open) == "$2" ]]
 }
 
 # The books of both ends, when the last connection of the server has ended.
 take_stock() { # SERVER_END CLIENT_END
-    local end deadline=$((SECONDS + START_SECONDS_MAX))
-    until [[ $(engine "$1" "stats --json conns_open" | jq .conns_open) == 0 ]] || ((SECONDS >= deadline)); do
-        sleep 0.2
-    done
+    # That it never happens is for the comparison to say.
+    await $START_SECONDS_MAX are_open "$1" 0 || true
     engine "$1" "stats --json" > "$work/server.json"
-    engine guest "status --json" > "$work/status.json"
     engine "$1" "status --json" > "$work/server_status.json"
+    engine guest "status --json" > "$work/status.json"
     engine guest "stats --json" > "$work/guest.json"
     engine guest "stats --json --workers rx_frames" > "$work/queues.json"
     # Of the driver, all its queues together.
-    guest "ethtool -S eth0" |
+    guest ethtool -S eth0 |
         awk '/_(drops|tx_timeouts):/ { lost += $2 } END { print lost + 0 }' > "$work/driver_lost"
     ip -j -s -n "$(lab_namespace server)" link show dev tap0 > "$work/tap.json"
 }
 
 # Prints one sentence for everything in the guest that is not as it must be.
-compare_guest() { # SERVER_END
-    jq -n -r --arg server "$1" --argjson queues "$GUEST_CPUS" --slurpfile status "$work/status.json" \
-        --slurpfile stats "$work/guest.json" --slurpfile frames "$work/queues.json" \
-        --slurpfile lost "$work/driver_lost" --slurpfile tap "$work/tap.json" '
+compare_guest() { # CHANGE
+    jq -n -r --arg change "$1" --argjson queues "$GUEST_CPUS" --argjson connections "$connections" \
+        --slurpfile status "$work/status.json" --slurpfile stats "$work/guest.json" \
+        --slurpfile frames "$work/queues.json" --slurpfile lost "$work/driver_lost" \
+        --slurpfile tap "$work/tap.json" '
         $status[0].workers as $workers | $stats[0] as $stats | $frames[0].rx_frames as $frames
         | def equal($what; $expected; $found):
             if $expected == $found then empty
             else "\($what): expected \($expected), found \($found)" end;
-        equal("guest, driver"; "virtio_net"; $status[0].driver),
+        def within($what; $least; $most; $found):
+            if $found >= $least and $found <= $most then empty
+            else "\($what): expected \($least) to \($most), found \($found)" end;
+        # An answer to ARP is for every worker, and what is of no connection is shown to every worker.
+        (($stats.arp_requests + $stats.drop_no_connection) * ($queues - 1)) as $for_all
+        | equal("guest, driver"; "virtio_net"; $status[0].driver),
         equal("guest, queues with a worker"; [range($queues)]; [$workers[].queue]),
         ($workers[] | equal("guest, XDP of queue \(.queue)"; "native"; .xdp_mode)),
-        ($frames | add / length / 2 | floor as $share | $frames[] | select(. < $share)
-            | "guest, frames of a queue: expected \($share) at least, found \(.)"),
-        # An answer to ARP is for every worker, and goes from one to the next; nothing else does.
-        ($stats.arp_requests * ($queues - 1) | select($server == "guest" and $stats.handoff_sent > .)
-            | "guest, frames handed over: expected \(.) at most, found \($stats.handoff_sent)"),
+        (if $change == "" then
+            equal("guest, changes of its RSS"; []; $status[0].rss.changes),
+            equal("guest, ports chosen by the hash"; true; $status[0].rss.ports_by_class),
+            equal("guest, rss_mismatched"; 0; $stats.rss_mismatched),
+            within("guest, frames handed over"; 0; $for_all; $stats.handoff_sent),
+            ($frames | (add / length) as $share | .[]
+                | within("guest, frames of a queue"; $share / 2 | floor; $share * 2 | ceil; .))
+        else
+            equal("guest, changes of its RSS"; 1; $status[0].rss.changes | length),
+            within("guest, frames handed over"; $connections / 2; infinite; $stats.handoff_sent)
+        end),
         ($stats | to_entries[] | select(.key | test("^handoff_full|^xdp_missing|^xsk_rx_(?!kicks)"))
             | equal("guest, \(.key)"; 0; .value)),
         equal("guest, frames that its driver lost"; 0; $lost[0]),
-        equal("tap, frames lost on the way to the guest"; 0; $tap[0][0].stats64.tx.dropped),
-        equal("tap, frames lost on the way from the guest"; 0; $tap[0][0].stats64.rx.dropped)'
+        ("rx", "tx" | equal("tap, frames lost, \(.)"; 0; $tap[0][0].stats64[.].dropped))'
 }
 
-report() { # SERVER_END CLIENT_END
-    local complaints
+report() { # SERVER_END CLIENT_END CHANGE
+    local complaints end
     printf '%-12s %s\n' "$1 serves" "$(jq -r '
         "\(.opened) connections, \(.responses) answers, \(.failed) failed"' "$work/report.json")"
     jq -n -r --slurpfile status "$work/status.json" --slurpfile stats "$work/guest.json" \
         --slurpfile frames "$work/queues.json" '
-        $status[0].workers as $workers
+        $status[0].workers as $workers | $stats[0] as $stats
         | "             guest: \($workers[0].xdp_mode) XDP and "
             + (if $workers[0].zero_copy then "zero-copy" else "copy" end)
-            + " on queues \([$workers[].queue]), \($frames[0].rx_frames) frames,"
-            + " \($stats[0].handoff_sent) handed over"'
+            + " on queues \([$workers[].queue]), \($frames[0].rx_frames) frames",
+        "             \($stats.handoff_sent) handed over, with \($stats.arp_requests) answers to ARP and "
+            + "\($stats.drop_no_connection) frames of no connection; of \($stats.rss_checked) foretold, \($stats.rss_mismatched) arrived elsewhere",
+        ($status[0].rss.changes[] | "             noticed: \(.what)")'
     complaints=$(
         books_compare "$connections" $REQUEST_BYTES "$work/report.json" "$work/server.json" \
             "$work/server_status.json"
-        compare_guest "$1"
+        compare_guest "$3"
     )
     if [[ -n $complaints ]]; then
         while IFS= read -r complaint; do say "$complaint"; done <<< "$complaints"
-        engine guest stats >&2
+        for end in "$1" "$2"; do
+            say "the counters of the $end:"
+            engine "$end" stats >&2
+        done
         exit 1
     fi
     echo "agreed       the books of both ends, to the byte"
@@ -305,7 +359,10 @@ main() {
     wire_tap
     start_guest
     direction guest outside
-    [[ -n $quick ]] || direction outside guest
+    if [[ -z $quick ]]; then
+        direction outside guest
+        direction outside guest change
+    fi
     check_released
     guest_halt
     # Nothing is read from here on: an edit of this file does not disturb a run of it.
