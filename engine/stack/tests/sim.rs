@@ -75,11 +75,11 @@ fn the_same_seed_is_the_same_run() {
 }
 
 /// What the oracle says of runs in which `hooks` were planted. A connection may end before what was
-/// planted can show, but not in most of them.
+/// planted can show, and not every host has more than one queue, but some do.
 fn found(hooks: Hooks) -> String {
     let found: Vec<String> =
-        (0..5).filter_map(|seed| run(seed, hooks).err()).map(|failure| failure.what).collect();
-    assert!(found.len() >= 3, "found in {} of five runs", found.len());
+        (0..10).filter_map(|seed| run(seed, hooks).err()).map(|failure| failure.what).collect();
+    assert!(found.len() >= 3, "found in {} of ten runs", found.len());
     found[0].clone()
 }
 
