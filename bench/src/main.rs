@@ -3,6 +3,7 @@
 
 mod memory;
 
+use barewire_engine::sys::memory::return_freed_blocks;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -22,6 +23,9 @@ enum Command {
 
 fn main() -> ExitCode {
     let Line { command: Command::Memory(options) } = Line::parse();
+    if !return_freed_blocks() {
+        eprintln!("barewire-bench: the allocator keeps what connections leave");
+    }
     match memory::run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -4,6 +4,7 @@
 
 use barewire_api::flags::DaemonLine;
 use barewire_engine::engine::{Budget, EngineOptions, Site};
+use barewire_engine::sys::memory::return_freed_blocks;
 use barewire_engine::tap::CaptureOptions;
 use barewire_engine::{Config, Control, Engine, StartError};
 use clap::Parser;
@@ -25,6 +26,9 @@ const CAPTURE: CaptureOptions = CaptureOptions {
 fn main() -> ExitCode {
     let line = DaemonLine::parse();
     tell_events();
+    if !return_freed_blocks() {
+        tracing::warn!("the allocator keeps what connections leave: memory stays resident");
+    }
     match run(&line) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {

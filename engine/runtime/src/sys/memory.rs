@@ -30,6 +30,16 @@ pub fn huge_page_bytes() -> io::Result<Option<u64>> {
     Ok(Some(kib * 1024))
 }
 
+/// From now on the allocator takes every block of 16 KiB or more from the kernel by itself, and gives
+/// it back when it is freed: pages of connections come and go, and what stays in a heap between others
+/// would be resident for ever. For the whole process, so programs choose it, not the library. False
+/// where the allocator has no such setting.
+pub fn return_freed_blocks() -> bool {
+    const BLOCK_BYTES_MIN: libc::c_int = 16 << 10;
+    // SAFETY: takes and returns plain numbers; glibc guards its settings itself.
+    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, BLOCK_BYTES_MIN) == 1 }
+}
+
 fn second_field(line: &str) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
@@ -58,6 +68,17 @@ mod tests {
         let after = resident_bytes().expect("statm is readable");
         assert_eq!(block[block.len() / 2], 1);
         assert!(after > before + (32 << 20), "{before} -> {after}");
+    }
+
+    #[test]
+    fn freed_blocks_go_back() {
+        assert!(return_freed_blocks());
+        let blocks: Vec<Vec<u8>> = (0..2048).map(|_| vec![1; 64 << 10]).collect();
+        let full = resident_bytes().expect("statm is readable");
+        // One of each sixteen stays, as connections do that live on.
+        let left: Vec<_> = blocks.into_iter().step_by(16).collect();
+        let after = resident_bytes().expect("statm is readable");
+        assert!(after + (96 << 20) < full, "{full} -> {after} with {} left", left.len());
     }
 
     #[test]
