@@ -44,7 +44,12 @@ impl Stack {
         let quiet_for = self.config.tcp.dormant_after;
         let (active, cx) = self.split(slot, now);
         let Some((dormant, quiet_since)) = active.conn.sleep(&cx, quiet_for) else {
-            self.visit_later(now, slot);
+            let quiet = active.conn.active_at().plus(quiet_for);
+            if quiet.until(Tick::at(now)) > 0 {
+                self.wheel.arm(&mut self.records, slot, quiet);
+            } else {
+                self.visit_later(now, slot);
+            }
             return;
         };
         self.wheel.remove(&mut self.records, slot);

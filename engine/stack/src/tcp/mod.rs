@@ -414,6 +414,11 @@ impl Connection {
         self.rcv.shift > 0 || self.snd.shift > 0
     }
 
+    /// When anything was last sent or received.
+    pub fn active_at(&self) -> Tick {
+        self.active_at
+    }
+
     /// The connection was opened by a peer.
     pub fn is_passive(&self) -> bool {
         self.passive
