@@ -1,7 +1,9 @@
 //! Programs that measure barewire, one file each. They print what they measured and how; they assert
-//! sums, never speeds.
+//! sums, and speeds or sizes only where a flag asks for it.
 
 mod memory;
+mod rig;
+mod scale;
 
 use barewire_engine::sys::memory::return_freed_blocks;
 use clap::{Parser, Subcommand};
@@ -19,14 +21,20 @@ struct Line {
 enum Command {
     /// A load test between two engines in this process, over a wire in memory; needs no root
     Memory(memory::Options),
+    /// What each of very many connections takes, and costs, over a wire in memory; needs no root
+    Scale(scale::Options),
 }
 
 fn main() -> ExitCode {
-    let Line { command: Command::Memory(options) } = Line::parse();
+    let Line { command } = Line::parse();
     if !return_freed_blocks() {
         eprintln!("barewire-bench: the allocator keeps what connections leave");
     }
-    match memory::run(&options) {
+    let done = match &command {
+        Command::Memory(options) => memory::run(options),
+        Command::Scale(options) => scale::run(options),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("barewire-bench: {failure}");

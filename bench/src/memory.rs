@@ -2,42 +2,23 @@
 //! in one thread over the in-process wire. The code is that of the engine from the frames up; what is
 //! missing is the kernel. Everything that a run counts must add up on both sides.
 
+use crate::rig::{self, CLIENT, Failure, SERVER, SOURCES};
 use barewire_api::Config;
-use barewire_api::config::{AppSpec, LoadMode, LoadPlan, Poll, Prefix};
+use barewire_api::config::{LoadMode, LoadPlan, Prefix};
 use barewire_api::control::Frames;
 use barewire_api::report::{LoadPhase, LoadReport};
 use barewire_api::unit::{Count, Span, grouped};
-use barewire_engine::app;
 use barewire_engine::load::{Conductor, Load};
 use barewire_engine::sys::clock;
-use barewire_engine::sys::eventfd::EventFd;
 use barewire_engine::sys::memory::resident_bytes;
-use barewire_engine::worker::{Apps, Handoff, Mailbox, Parts, Remains, Worker};
+use barewire_engine::worker::{Apps, Remains, Worker};
 use barewire_stack::device::memory::{MemoryDevice, carry};
 use barewire_stack::device::{Device, Ledger};
-use barewire_stack::stack::{self, Resolver, Stack, StackConfig};
 use barewire_stack::stats::{Counter, Counters};
-use barewire_stack::tcp::TcpConfig;
-use barewire_stack::tcp::isn::Secret;
 use barewire_stack::time::{Duration, Instant};
-use barewire_stack::wire::ethernet::Mac;
-use barewire_stack::wire::tcp::ChecksumPolicy;
 use clap::Args;
-use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::{fmt, io, thread};
-
-/// Frames of each queue: two rings of the engine's default size.
-const N_FRAMES: u32 = 4096;
-const FRAME_BYTES: u16 = 2048;
-
-/// What both ends may buffer, per worker.
-const BUFFER_BYTES_MAX: usize = 64 << 20;
-
-const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 99, 0, 1), 7000);
-const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
-const SOURCES: &str = "10.1.0.0/16";
+use std::{io, thread};
 
 /// What to run.
 #[derive(Args, Debug)]
@@ -57,37 +38,6 @@ pub(crate) struct Options {
     /// Write the report there, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-}
-
-/// Why a run failed.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// The plan cannot be carried out.
-    Plan(barewire_api::ConfigError),
-    /// The operating system refused something.
-    Os(&'static str, io::Error),
-    /// Something did not add up.
-    Sums(Vec<String>),
-}
-
-impl Failure {
-    pub(crate) fn status(&self) -> u8 {
-        match self {
-            Failure::Sums(_) => 1,
-            Failure::Plan(_) => 2,
-            Failure::Os(..) => 3,
-        }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Failure::Plan(error) => write!(f, "{error}"),
-            Failure::Os(what, error) => write!(f, "could not {what}: {error}"),
-            Failure::Sums(sums) => write!(f, "{}", sums.join("; ")),
-        }
-    }
 }
 
 /// One side: its workers, and their counters when they have ended.
@@ -149,65 +99,10 @@ fn sides(options: &Options) -> io::Result<(Side, Side)> {
     let n = usize::from(options.queues);
     let share = options.connections.0.div_ceil(n as u64);
     let connections_max = u32::try_from(share).unwrap_or(u32::MAX);
-    let server = side(n, || {
-        let mut stack = new_stack(*SERVER.ip(), 1, connections_max, Vec::new());
-        assert!(stack.listen(SERVER, Apps::FIRST_LISTENING), "nobody listens yet");
-        let mut apps = Apps::new();
-        apps.set_listening(Apps::FIRST_LISTENING, app::make(&AppSpec::Echo));
-        (stack, apps)
-    })?;
-    let sources: Prefix = SOURCES.parse().expect("a prefix");
-    let sources = stack::Prefix { addr: sources.addr(), len: sources.len() };
-    let client = side(n, || (new_stack(CLIENT, 2, connections_max, vec![sources]), Apps::new()))?;
+    let server = rig::workers(n, || rig::server(connections_max))?;
+    let client = rig::workers(n, || (rig::client(connections_max), Apps::new()))?;
+    let (server, client) = (Side { workers: server }, Side { workers: client });
     Ok((server, client))
-}
-
-fn side(n: usize, make: impl Fn() -> (Stack, Apps)) -> io::Result<Side> {
-    let bells = (0..n).map(|_| EventFd::new().map(Arc::new)).collect::<io::Result<Vec<_>>>()?;
-    let ring = Handoff::ring(&bells);
-    let workers = bells.into_iter().zip(ring).map(|(bell, handoff)| {
-        let (stack, apps) = make();
-        Worker::new(Parts {
-            device: MemoryDevice::new(N_FRAMES, FRAME_BYTES),
-            stack,
-            apps,
-            mailbox: Arc::new(Mailbox::new(bell.clone())),
-            bell,
-            handoff,
-            block: None,
-            poll: Poll::Busy,
-        })
-    });
-    Ok(Side { workers: workers.collect() })
-}
-
-fn new_stack(
-    addr: Ipv4Addr,
-    side: u8,
-    connections_max: u32,
-    prefixes: Vec<stack::Prefix>,
-) -> Stack {
-    let config = StackConfig {
-        // All queues of an interface have its one address.
-        mac: Mac([2, 0, 0, 0, 0, side]),
-        addresses: vec![stack::Prefix { addr, len: 24 }],
-        prefixes,
-        gateway: None,
-        resolver: Resolver::Arp,
-        ttl: 64,
-        dscp: 0,
-        rx_checksum: ChecksumPolicy::Verify,
-        connections_max,
-        syn_backlog_max: connections_max,
-        time_wait_max: connections_max,
-        neighbors_max: 4096,
-        resets_per_second_max: 1000,
-        buffer_bytes_max: BUFFER_BYTES_MAX,
-        // A fixed secret: nobody attacks a wire in memory, and runs are alike.
-        secret: Secret::new([side; 32]),
-        tcp: TcpConfig::default(),
-    };
-    Stack::new(config, clock::now())
 }
 
 /// Turns all workers until the test is over. Returns the bytes of records and table per connection

@@ -134,6 +134,14 @@ impl Stack {
         self.info_at(self.find(tuple)?)
     }
 
+    /// The id of the connection between two endpoints, if it is one that calls find.
+    pub fn id_between(&self, tuple: &FourTuple) -> Option<ConnId> {
+        match self.find(tuple)? {
+            Place::Record(slot) => Some(self.records.id(slot)),
+            Place::Rest(_) => None,
+        }
+    }
+
     fn info_at(&self, place: Place) -> Option<ConnInfo> {
         match place {
             Place::Rest(number) => {
