@@ -86,8 +86,9 @@ impl Crowd {
         let isn = self.isn(&tuple);
         let (flags, seq, ack) = match flight.stage {
             Stage::Opening => (Flags::SYN, isn, Seq(0)),
-            // So old that it is dropped before its acknowledgement is looked at.
-            Stage::Asking(_) => (Flags::ACK, isn, Seq(0)),
+            // One byte before the SYN: so old that it is dropped before anybody looks at its ACK field,
+            // and since it has data, the answer is under no limit.
+            Stage::Asking(_) => (Flags::ACK, isn - 1, Seq(0)),
             Stage::Requesting => (Flags::ACK | Flags::PSH, flight.snd, flight.rcv),
             Stage::Closing => (Flags::ACK | Flags::FIN, flight.snd, flight.rcv),
             Stage::Resetting => (Flags::ACK | Flags::RST, flight.snd, flight.rcv),

@@ -9,7 +9,7 @@
 //!   sequence number.
 //! - A segment says what the peer has sent and what it expects, which is all that an answer needs. Only
 //!   a keepalive probe looks like a bare ACK; one of the two bits tells them apart.
-//! - To send first on an idle connection, the peer is asked for both numbers: one byte in the place of
+//! - To send first on an idle connection, the peer is asked for both numbers: one byte from before
 //!   the SYN is so old that every TCP answers it with an ACK that says them (RFC 9293 section 3.10.7.4).
 //!
 //! What is in flight (a handshake, a request, a close) has one of `flights_max` places, which keep the
