@@ -145,20 +145,15 @@ fn drive(
 }
 
 fn conduct(conductor: &mut Conductor, client: &mut Side, now: Instant, resident: u64) {
-    let progress = |worker: &mut Worker<MemoryDevice>| {
-        worker.visit(now, |desk| desk.apps.load.as_ref().map(|load| load.progress()))
-    };
+    let progress =
+        |worker: &mut Worker<MemoryDevice>| worker.visit(now, |desk| desk.apps.load_progress());
     let shown: Vec<_> = client.workers.iter_mut().filter_map(progress).collect();
     let Some(phase) = conductor.on_progress(now, &shown, resident) else { return };
     if phase == LoadPhase::Done {
         return;
     }
     for worker in &mut client.workers {
-        worker.visit(now, |desk| {
-            if let Some(load) = &mut desk.apps.load {
-                load.enter(phase);
-            }
-        });
+        worker.visit(now, |desk| desk.apps.enter_load(phase));
     }
 }
 
@@ -176,9 +171,7 @@ fn tell(conductor: &Conductor, now: Instant) {
 }
 
 fn report(conductor: &Conductor, client: &mut Side, now: Instant) -> LoadReport {
-    let part = |worker: &mut Worker<MemoryDevice>| {
-        worker.visit(now, |desk| desk.apps.load.as_ref().map(|load| load.part()))
-    };
+    let part = |worker: &mut Worker<MemoryDevice>| worker.visit(now, |desk| desk.apps.load_part());
     let parts: Vec<_> = client.workers.iter_mut().filter_map(part).collect();
     let ledgers = client.workers.iter_mut().map(|worker| frames(worker.device_mut().ledger()));
     let frames = ledgers.fold(Frames::default(), |sum, one| sum.merged(&one));

@@ -272,12 +272,11 @@ fn ask(field: &mut Field, n: u64, sample: Ratio) -> Result<(u64, f64), Failure> 
 }
 
 /// The server closes the first `n_closed` connections: they rest in TIME-WAIT there. What one of them
-/// takes: what is left of all the memory when the open ones are taken off.
+/// takes: its record, and its part of the table.
 fn close_by_server(field: &mut Field, n: u64, n_closed: u64) -> Result<Option<f64>, Failure> {
     if n_closed == 0 {
         return Ok(None);
     }
-    let open = total(field.server_memory()) as f64 / n as f64;
     let mut next = 0;
     let order = |field: &mut Field, now: Instant| {
         let last = (next + CLOSES_MAX).min(n_closed);
@@ -289,8 +288,8 @@ fn close_by_server(field: &mut Field, n: u64, n_closed: u64) -> Result<Option<f6
     };
     let is_done = |field: &mut Field| field.server_counter(Counter::ConnsTimeWait) == n_closed;
     field.run("closing by the server", order, is_done)?;
-    let left = total(field.server_memory()) as f64 - open * (n - n_closed) as f64;
-    Ok(Some(left / n_closed as f64))
+    let memory = field.server_memory();
+    Ok(Some(memory.time_wait as f64 / n_closed as f64 + memory.table as f64 / n as f64))
 }
 
 fn close_by_clients(field: &mut Field, range: std::ops::Range<u64>) -> Result<(), Failure> {
@@ -314,7 +313,7 @@ fn forget(field: &mut Field) -> Result<(), Failure> {
 
 /// Everything that grows with connections.
 fn total(memory: Memory) -> usize {
-    memory.records + memory.table + memory.buffers
+    memory.connections() + memory.buffers
 }
 
 fn mib(bytes: u64) -> String {

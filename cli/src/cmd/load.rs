@@ -19,7 +19,7 @@ use barewire_api::config::{
 use barewire_api::control::{LoadProgress, Request};
 use barewire_api::flags::Flags;
 use barewire_api::report::LoadReport;
-use barewire_api::unit::{Count, Rate, Span, grouped};
+use barewire_api::unit::{Count, Rate, Ratio, Span, grouped};
 use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -109,6 +109,15 @@ struct PlanFlags {
     #[arg(long, value_name = "N")]
     exchanges: Option<u32>,
 
+    /// hold: the share of connections, chosen at random, that has these requests [default: 100%]
+    #[arg(long, value_name = "PART")]
+    sample: Option<Ratio>,
+
+    /// hold, echo: clients that keep two bits per connection, to test a server with any number of
+    /// connections from a small machine
+    #[arg(long)]
+    stateless: bool,
+
     /// Handshakes, and requests without their response, per worker [default: 1024]
     #[arg(long, value_name = "N")]
     outstanding_max: Option<u32>,
@@ -140,6 +149,8 @@ impl PlanFlags {
         }
         plan.request_bytes = self.request_bytes.unwrap_or(plan.request_bytes);
         plan.exchanges = self.exchanges.unwrap_or(plan.exchanges);
+        plan.sample = self.sample.unwrap_or(plan.sample);
+        plan.stateless |= self.stateless;
         plan.outstanding_max = self.outstanding_max.unwrap_or(plan.outstanding_max);
         plan.timeout = self.timeout.unwrap_or(plan.timeout);
         plan.close = self.close.unwrap_or(plan.close);
@@ -211,7 +222,8 @@ fn fit_engine(config: &mut Config, plan: &LoadPlan, flags: &Flags) {
             prefixes.push(*src);
         }
     }
-    if flags.connections_max.is_none() && flags.config.is_none() {
+    // Stateless clients have no records in the stack.
+    if flags.connections_max.is_none() && flags.config.is_none() && !plan.stateless {
         let connections_max = &mut config.tcp.connections_max;
         *connections_max = plan.connections.min(Count(CONNECTIONS_MAX)).max(*connections_max);
     }

@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use serde_json::Value;
 
 use crate::engine::{CLIENT, Engine, KERNEL, load};
-use crate::kernel::{Echo, Nginx, PATIENCE, expect_content, expect_no_repair};
+use crate::kernel::{Echo, Nginx, PATIENCE, expect_content, expect_no_repair, raised};
 use crate::lab::{End, Lab};
 
 fn lab() -> Lab {
@@ -60,6 +60,27 @@ fn an_echo_server_is_loaded_in_every_shape() {
     let hold =
         load_kernel(&lab, &format!("hold {to} --connections 50 --exchanges 10 --duration 500ms"));
     assert_eq!((&hold["peak_open"], &hold["responses"]), (&50.into(), &500.into()));
+    drop(echo);
+}
+
+#[test]
+fn the_kernel_takes_stateless_clients_for_clients() {
+    let lab = lab();
+    let echo = Echo::start(&lab, End::Server, &format!("{KERNEL}:7000"), 300);
+    let to = format!("--stateless --dst {KERNEL}:7000 --request-bytes 500");
+    let line = format!("hold {to} --connections 300 --exchanges 3 --duration 500ms");
+    let fin = load_kernel(&lab, &line);
+    // A reset is what the kernel complains of here, and rightly.
+    let (ended, rst) = load(&lab, End::Client, &format!("{line} --close rst --addr {CLIENT}/24"));
+    ended.expect_status(0);
+    assert_eq!(
+        raised(&lab, End::Server, &["TcpEstabResets"]),
+        [("TcpEstabResets".to_owned(), 300)]
+    );
+    for hold in [fin, rst] {
+        assert_eq!((&hold["peak_open"], &hold["closed"]), (&300.into(), &300.into()));
+        assert_eq!((&hold["responses"], &hold["bytes_received"]), (&900.into(), &450_000.into()));
+    }
     drop(echo);
 }
 

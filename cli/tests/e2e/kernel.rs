@@ -186,7 +186,7 @@ const REPAIRS: &[&str] = &[
 ];
 
 /// The counters of these families that are not 0, each family being one that the kernel has.
-fn raised(lab: &Lab, end: End, families: &[&str]) -> Vec<(String, u64)> {
+pub fn raised(lab: &Lab, end: End, families: &[&str]) -> Vec<(String, u64)> {
     let counters = nstat(lab, end);
     for family in families {
         let is_known = counters.keys().any(|name| name.starts_with(family));

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::client_role::expect_one_request_each;
-use crate::engine::{CLIENT, Engine, SERVER, load};
+use crate::engine::{CLIENT, Engine, SERVER, barewire, load};
 use crate::lab::{End, Lab};
 
 /// Runs a load test against the engine, and compares what both counted.
@@ -83,6 +83,43 @@ fn every_shape_of_load_adds_up_on_both_sides() {
     let http = load_and_compare(&lab, &server, &http);
     assert!(http["responses"].as_u64() > Some(100), "{http:#}");
     server.stop();
+}
+
+#[test]
+fn clients_that_keep_nothing_have_the_same_books_as_the_server() {
+    let lab = Lab::new(&[]);
+    let server = Engine::server_with(&lab, "--set tcp.keepalive=1s --connections-max 20k");
+    let line = format!(
+        "hold --stateless --dst {SERVER}:8080 --connections 20k --duration 4s --sample 5% --exchanges 2"
+    );
+    let report = load_and_compare(&lab, &server, &line);
+    assert_eq!((&report["peak_open"], &report["failed"]), (&20_000.into(), &0.into()));
+    let responses = report["responses"].as_u64().expect("a number");
+    // 2,000 expected; five standard deviations are 310.
+    assert!((1_690..2_310).contains(&responses), "{responses}");
+    let stats = server.stats();
+    assert_eq!(report["bytes_sent"], stats["tcp_bytes_in"]);
+    assert_eq!(report["bytes_received"], stats["tcp_bytes_acked"]);
+    assert!(stats["tcp_probes"] >= 20_000, "each was asked whether it lives: {stats:#?}");
+    server.stop();
+}
+
+#[test]
+fn stateless_clients_refuse_what_they_cannot_do() {
+    let lab = Lab::new(&[]);
+    for (line, words) in [
+        ("rr", "expected mode hold, protocol echo and owned addresses, found mode rr"),
+        ("cps", "found mode cps; use mode hold, or leave out --stateless"),
+        ("hold --protocol http", "found protocol http; use protocol echo"),
+        ("hold --ownership shared", "found interface.ownership"),
+        ("hold --request-bytes 1000", "expected from 1 to 536, found 1,000"),
+    ] {
+        let (barewire, dev) = (barewire(), End::Client.dev());
+        let line = format!(
+            "{barewire} load {line} --stateless --dev {dev} --addr {CLIENT}/24 --dst {SERVER}:8080"
+        );
+        lab.run(End::Client, &line).expect_status(2).expect_words(&[words]);
+    }
 }
 
 #[test]

@@ -46,6 +46,9 @@ impl Ratio {
     /// Nothing of it.
     pub const NONE: Ratio = Ratio(0);
 
+    /// All of it.
+    pub const WHOLE: Ratio = Ratio(1_000_000);
+
     /// Parts per million, up to 1,000,000.
     pub fn ppm(self) -> u32 {
         self.0

@@ -64,7 +64,11 @@ const ARROWS: &[(&str, &str)] = &[
     ("runtime::xdp", "runtime::sys stack::device"),
     ("runtime::tap", "runtime::sys stack::time"),
     ("runtime::app", "api stack::flow stack::stack stack::tcp stack::time"),
-    ("runtime::load", "api runtime::app stack::flow stack::stack stack::tcp stack::time"),
+    (
+        "runtime::load",
+        "api runtime::app stack::crowd stack::dice stack::flow stack::stack stack::stats \
+         stack::tcp stack::time",
+    ),
     (
         "runtime::worker",
         "api runtime::app runtime::load runtime::sys runtime::tap runtime::xdp stack",

@@ -13,7 +13,11 @@ use super::tcp::{CONNECTIONS_MAX, Tcp};
 use super::{ConfigError, in_range};
 use crate::plan::TuplePlan;
 use crate::text::{SyntaxError, serde_as_text, word_enum};
-use crate::unit::{Count, Rate, Span, grouped};
+use crate::unit::{Count, Rate, Ratio, Span, grouped};
+
+/// The longest request of stateless clients: what every peer takes in one segment (RFC 9293 section
+/// 3.7.1).
+const STATELESS_REQUEST_BYTES_MAX: u32 = 536;
 
 /// The most destinations of one plan.
 pub const DESTINATIONS_MAX: usize = 1_024;
@@ -80,6 +84,10 @@ pub struct LoadPlan {
     pub request_bytes: u32,
     /// `hold`: requests, one after the other, on each connection after `duration`.
     pub exchanges: u32,
+    /// `hold`: the share of connections, chosen at random, that has these requests.
+    pub sample: Ratio,
+    /// `hold`, echo: clients that keep nothing per connection but two bits.
+    pub stateless: bool,
     /// Handshakes in progress, and requests without their response, per worker.
     pub outstanding_max: u32,
     /// How long a handshake, a response or a close may take before it counts as failed.
@@ -102,6 +110,8 @@ impl Default for LoadPlan {
             protocol: LoadProtocol::Echo,
             request_bytes: 64,
             exchanges: 1,
+            sample: Ratio::WHOLE,
+            stateless: false,
             outstanding_max: 1_024,
             timeout: Span::from_secs(10),
             close: CloseWith::Fin,
@@ -147,6 +157,7 @@ impl LoadPlan {
     /// the control socket with the same call.
     pub fn check(&self, interface: &Interface, tcp: &Tcp) -> Result<(), ConfigError> {
         self.check_bounds(tcp)?;
+        self.check_stateless(interface)?;
         self.check_sources(interface)?;
         self.check_destinations(interface)?;
         self.check_tuples(interface)?;
@@ -155,7 +166,8 @@ impl LoadPlan {
 
     fn check_bounds(&self, tcp: &Tcp) -> Result<(), ConfigError> {
         in_range("load.connections", self.connections.0, 1, CONNECTIONS_MAX)?;
-        if self.connections > tcp.connections_max {
+        // Stateless clients have no records in the stack.
+        if self.connections > tcp.connections_max && !self.stateless {
             return Err(ConfigError::new(
                 "load.connections",
                 format!(
@@ -194,6 +206,26 @@ impl LoadPlan {
             ));
         }
         Ok(())
+    }
+
+    /// Clients that keep nothing can do less.
+    fn check_stateless(&self, interface: &Interface) -> Result<(), ConfigError> {
+        let is_echo = self.protocol == LoadProtocol::Echo;
+        let max = u64::from(STATELESS_REQUEST_BYTES_MAX);
+        let (found, fix) = match () {
+            () if !self.stateless => return Ok(()),
+            () if self.mode != LoadMode::Hold => (format!("mode {}", self.mode), "use mode hold"),
+            () if !is_echo => (format!("protocol {}", self.protocol), "use protocol echo"),
+            () if interface.ownership != Ownership::Owned => {
+                ("interface.ownership = \"shared\"".to_owned(), "use --ownership owned")
+            }
+            () => return in_range("load.request_bytes", u64::from(self.request_bytes), 1, max),
+        };
+        Err(ConfigError::new(
+            "load.stateless",
+            format!("expected mode hold, protocol echo and owned addresses, found {found}"),
+            format!("{fix}, or leave out --stateless"),
+        ))
     }
 
     fn check_sources(&self, interface: &Interface) -> Result<(), ConfigError> {

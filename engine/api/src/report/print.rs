@@ -47,6 +47,9 @@ fn print_plan(f: &mut fmt::Formatter<'_>, report: &LoadReport) -> fmt::Result {
         LoadProtocol::Echo => write!(f, ", echo of {} bytes", plan.request_bytes)?,
         LoadProtocol::Http { path } => write!(f, ", HTTP GET {path}")?,
     }
+    if plan.stateless {
+        f.write_str(", stateless clients")?;
+    }
     let workers = if report.n_workers == 1 { "worker" } else { "workers" };
     writeln!(f, ", {} {workers}", report.n_workers)?;
     if report.interrupted {

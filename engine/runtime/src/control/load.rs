@@ -7,7 +7,7 @@ use super::request::Refusal;
 use super::server::Server;
 use super::status::{Moment, frames};
 use crate::engine::Budget;
-use crate::load::{Conductor, Load};
+use crate::load::{Conductor, Load, Share, Spread, Stateless};
 use crate::sys::clock;
 use crate::sys::memory::resident_bytes;
 use crate::worker::{Desk, MailboxError};
@@ -54,14 +54,27 @@ impl Server {
         plan.check(interface, tcp)?;
         Budget::check_load(&plan)
             .map_err(|error| Refusal::new(ErrorCode::Refused, error.to_string()))?;
-        let spread = self.own.site.spread(&plan)?;
         let (n_workers, seed) = (self.own.crew.len(), u64::from(drawn_seed()?));
-        let conductor = Conductor::new(plan.clone(), n_workers, clock::now());
+        let spread = if plan.stateless {
+            // Who is at the wrong queue is passed on: there is no record that could be at the right one.
+            Spread::by_number(plan.tuples(interface), plan.connections.0, n_workers as u32)
+        } else {
+            self.own.site.spread(&plan)?
+        };
+        let epoch = clock::now();
+        let conductor = Conductor::new(plan.clone(), n_workers, epoch);
         for worker in 0..n_workers {
             let (plan, tuples) = (plan.clone(), spread.tuples(worker, seed));
+            let interface = interface.clone();
+            let share = Share { worker: worker as u64, n_workers: n_workers as u64, epoch };
             self.own.crew.ask(worker, move |desk| {
-                let load = Load::with_tuples(&plan, tuples, worker, desk.now);
-                desk.apps.load = Some(Box::new(load));
+                if plan.stateless {
+                    let stateless = Stateless::new(&plan, &interface, share, desk.stack.config());
+                    desk.apps.stateless = Some(Box::new(stateless));
+                } else {
+                    let load = Load::with_tuples(&plan, tuples, worker, desk.now);
+                    desk.apps.load = Some(Box::new(load));
+                }
             })?;
         }
         info!(
@@ -119,8 +132,7 @@ impl Server {
     }
 
     fn conduct(&mut self) -> Result<(), MailboxError> {
-        let shown =
-            self.own.crew.ask_all(|desk| desk.apps.load.as_ref().map(|load| load.progress()))?;
+        let shown = self.own.crew.ask_all(|desk| desk.apps.load_progress())?;
         let workers: Vec<_> = shown.into_iter().flatten().collect();
         let bytes_resident = resident_bytes().unwrap_or_else(|error| {
             warn!("resident memory: {error}");
@@ -133,20 +145,16 @@ impl Server {
         }
         let Some(phase) = next else { return Ok(()) };
         info!("load test: {phase}");
-        let enter = move |desk: &mut Desk<'_>| {
-            if let Some(load) = &mut desk.apps.load {
-                load.enter(phase);
-            }
-        };
+        let enter = move |desk: &mut Desk<'_>| desk.apps.enter_load(phase);
         self.own.crew.ask_all(enter).map(drop)
     }
 
     /// Makes the report of the workers' parts, and then lets them go.
     fn report_load(&mut self) -> Result<(), MailboxError> {
-        let taken = self.own.crew.ask_all(|desk| {
-            let part = desk.apps.load.as_ref().map(|load| load.part());
-            (part.unwrap_or_default(), Moment::of(desk).ledger)
-        })?;
+        let taken = self
+            .own
+            .crew
+            .ask_all(|desk| (desk.apps.load_part().unwrap_or_default(), Moment::of(desk).ledger))?;
         let (parts, ledgers): (Vec<_>, Vec<_>) = taken.into_iter().unzip();
         let frames =
             ledgers.iter().map(frames).fold(Frames::default(), |sum, one| sum.merged(&one));
@@ -158,6 +166,6 @@ impl Server {
             }
             test.report = Some(report);
         }
-        self.own.crew.ask_all(|desk| desk.apps.load = None).map(drop)
+        self.own.crew.ask_all(|desk| desk.apps.end_load(desk.stack.stats_mut())).map(drop)
     }
 }

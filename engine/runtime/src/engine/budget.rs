@@ -18,6 +18,8 @@ pub struct Budget {
     /// Connections that may exist, and those that the load test opens.
     connections_max: u64,
     connections_planned: u64,
+    /// What those take.
+    planned_bytes: u64,
     tuples: Option<u64>,
     /// Of all workers.
     buffer_bytes_max: u64,
@@ -35,6 +37,7 @@ impl Budget {
             frame_bytes: u64::from(interface.frame_bytes),
             connections_max: tcp.connections_max.0,
             connections_planned: load.map_or(0, |plan| plan.connections.0),
+            planned_bytes: load.map_or(0, Self::planned_bytes),
             tuples: load.map(|plan| plan.tuples(interface).len()),
             buffer_bytes_max: tcp.buffer_bytes_max.0.saturating_mul(n_workers),
         }
@@ -50,11 +53,19 @@ impl Budget {
         n.saturating_mul(Stack::ASLEEP_BYTES as u64)
     }
 
+    /// Bytes of the connections that a plan opens.
+    fn planned_bytes(plan: &LoadPlan) -> u64 {
+        match plan.stateless {
+            // Two bits of each.
+            true => plan.connections.0.div_ceil(4),
+            false => Self::connection_bytes(plan.connections.0),
+        }
+    }
+
     /// Refuses what cannot fit.
     pub fn check(&self) -> Result<(), StartError> {
-        let planned = Self::connection_bytes(self.connections_planned);
         let frames = grouped(self.frames.saturating_mul(self.n_workers));
-        check_memory(self.umem_bytes().saturating_add(planned), || {
+        check_memory(self.umem_bytes().saturating_add(self.planned_bytes), || {
             format!("{frames} frames and {} connections", grouped(self.connections_planned))
         })
     }
@@ -62,7 +73,7 @@ impl Budget {
     /// Refuses a load test, on an engine that runs, whose connections cannot fit.
     pub(crate) fn check_load(plan: &LoadPlan) -> Result<(), StartError> {
         let n = plan.connections.0;
-        check_memory(Self::connection_bytes(n), || format!("{} connections", grouped(n)))
+        check_memory(Self::planned_bytes(plan), || format!("{} connections", grouped(n)))
     }
 
     /// The terms, one to a line.
@@ -92,7 +103,7 @@ impl Budget {
                 "load: {} connections of {} tuples, {}",
                 grouped(self.connections_planned),
                 grouped(tuples),
-                mib(Self::connection_bytes(self.connections_planned)),
+                mib(self.planned_bytes),
             ));
         }
         lines
@@ -122,6 +133,7 @@ mod tests {
         frame_bytes: 2_048,
         connections_max: 1_000,
         connections_planned: 0,
+        planned_bytes: 0,
         tuples: None,
         buffer_bytes_max: 1 << 20,
     };
@@ -136,7 +148,12 @@ mod tests {
 
     #[test]
     fn what_no_machine_has_is_refused_with_the_numbers() {
-        let huge = Budget { connections_planned: u64::MAX, tuples: Some(7), ..BUDGET };
+        let huge = Budget {
+            connections_planned: u64::MAX,
+            planned_bytes: u64::MAX,
+            tuples: Some(7),
+            ..BUDGET
+        };
         let error = huge.check().expect_err("too many").to_string();
         assert!(error.starts_with("16,640 frames and 18,446,744,073,709,551,615"), "{error}");
         assert!(error.contains("are available: use fewer connections"), "{error}");

@@ -17,6 +17,7 @@
 //! - `tuples`, `schedule`: what is opened next, and when
 //! - `flight`, `exchange`: what is in flight, and the request and response on it
 //! - `mark`: the word of a connection
+//! - `stateless`: the same for clients that keep nothing
 //! - `recorder`: what is counted and timed
 
 mod conductor;
@@ -26,11 +27,13 @@ mod mark;
 mod recorder;
 mod schedule;
 mod spread;
+mod stateless;
 mod tuples;
 
 pub use conductor::Conductor;
 pub use recorder::Progress;
 pub use spread::Spread;
+pub use stateless::{Share, Stateless};
 pub use tuples::Tuples;
 
 use crate::app::failure::{of_end, of_refusal};
@@ -39,6 +42,7 @@ use barewire_api::config::{CloseWith, LoadMode, LoadPlan};
 use barewire_api::failure::Failure;
 use barewire_api::plan::TuplePlan;
 use barewire_api::report::{LoadPart, LoadPhase};
+use barewire_stack::dice::{Dice, Ratio};
 use barewire_stack::stack::{ConnId, ConnectError, Event};
 use barewire_stack::tcp::{End, Events};
 use barewire_stack::time::{Duration, Instant};
@@ -86,6 +90,8 @@ pub struct Load {
     to_open: u64,
     paused_until: Instant,
     recorder: Recorder,
+    /// Chooses who exchanges.
+    dice: Dice,
 }
 
 impl Load {
@@ -129,6 +135,7 @@ impl Load {
             to_open: 0,
             paused_until: now,
             recorder: Recorder::new(),
+            dice: Dice::new(now.as_nanos() ^ worker as u64),
             plan: plan.clone(),
         };
         load.enter(conductor::first_phase(plan.mode));
@@ -255,12 +262,22 @@ impl Load {
             }
             let Some(id) = self.idle.pop_front() else { break };
             self.to_visit = self.to_visit.saturating_sub(1);
+            if !self.is_chosen() {
+                self.idle.push_back(id);
+                continue;
+            }
             let mark = io.word(id).map(Mark::from_word);
             if let Some(mark) = mark.filter(|mark| mark.stage == Stage::Idle) {
                 let flight = self.flights.begin(id, io.now());
                 begin(self, io, id, Mark { flight, ..mark });
             }
         }
+    }
+
+    /// In the exchange phase only a sample of the connections, chosen at random, has a request.
+    fn is_chosen(&mut self) -> bool {
+        self.phase() != LoadPhase::Exchange
+            || self.dice.happens(Ratio::from_ppm(self.plan.sample.ppm()))
     }
 
     /// This phase wants something of an idle connection.

@@ -4,9 +4,11 @@
 use super::impaired::Paths;
 use crate::app::App;
 use crate::app::hand::Hand;
-use crate::load::Load;
+use crate::load::{Load, Progress, Stateless};
+use barewire_api::report::{LoadPart, LoadPhase};
 use barewire_stack::device::Ledger;
 use barewire_stack::stack::Stack;
+use barewire_stack::stats::Counters;
 use barewire_stack::time::Instant;
 
 /// Whether a worker goes on.
@@ -42,6 +44,9 @@ pub struct Apps {
     pub hand: Hand,
     /// The load generator, while a test runs.
     pub load: Option<Box<Load>>,
+    /// The load generator of a test with stateless clients, while it runs. It is no application: it
+    /// takes frames, and has no connections in the stack.
+    pub stateless: Option<Box<Stateless>>,
     listening: Vec<Option<Box<dyn App>>>,
 }
 
@@ -55,7 +60,7 @@ impl Apps {
 
     /// No application but the hand.
     pub fn new() -> Self {
-        Apps { hand: Hand::default(), load: None, listening: Vec::new() }
+        Apps { hand: Hand::default(), load: None, stateless: None, listening: Vec::new() }
     }
 
     /// Puts an application at `number`, which is [`Apps::FIRST_LISTENING`] or more.
@@ -65,6 +70,36 @@ impl Apps {
             self.listening.resize_with(idx + 1, || None);
         }
         self.listening[idx] = Some(app);
+    }
+
+    /// How the load test stands here.
+    pub fn load_progress(&self) -> Option<Progress> {
+        let load = self.load.as_ref().map(|load| load.progress());
+        load.or_else(|| Some(self.stateless.as_ref()?.progress()))
+    }
+
+    /// What the load test counted and timed here.
+    pub fn load_part(&self) -> Option<LoadPart> {
+        let load = self.load.as_ref().map(|load| load.part());
+        load.or_else(|| Some(self.stateless.as_ref()?.part()))
+    }
+
+    /// The load test enters a phase here.
+    pub fn enter_load(&mut self, phase: LoadPhase) {
+        if let Some(load) = &mut self.load {
+            load.enter(phase);
+        }
+        if let Some(stateless) = &mut self.stateless {
+            stateless.enter(phase);
+        }
+    }
+
+    /// Lets the load test go; what it left open ends with it, in the counters too.
+    pub fn end_load(&mut self, stats: &mut Counters) {
+        self.load = None;
+        if let Some(mut stateless) = self.stateless.take() {
+            stateless.abandon(stats);
+        }
     }
 
     /// The application of a number.

@@ -199,7 +199,7 @@ impl<Q: Queue> Worker<Q> {
             let len = usize::from(frame.len());
             let bytes = &mut self.parts.device.bytes_mut(&mut frame)[..len];
             self.parts.stack.check_arrival(bytes);
-            match self.parts.stack.on_frame(now, bytes, miss) {
+            match take(&mut self.parts.stack, &mut self.parts.apps, now, bytes, miss) {
                 Disposition::Done => self.parts.device.release(frame),
                 Disposition::Reply(len) => {
                     send(&mut self.parts.device, &mut self.tx, &mut self.tally, frame, len);
@@ -222,7 +222,8 @@ impl<Q: Queue> Worker<Q> {
             n += 1;
             self.tally.handoff_received += 1;
             let miss = if parcel.hops_left > 0 { Miss::HandOff } else { Miss::Last };
-            let disposition = self.parts.stack.on_frame(now, parcel.frame(), miss);
+            let Parts { stack, apps, .. } = &mut self.parts;
+            let disposition = take(stack, apps, now, parcel.frame(), miss);
             if disposition != Disposition::HandOff && !is_arp(parcel.frame()) {
                 self.tally.handoff_from[parcel.from] += 1;
             }
@@ -266,18 +267,22 @@ impl<Q: Queue> Worker<Q> {
             let wanted = app.on_turn(&mut Io::new(stack, now, number));
             wake_at = [wake_at, wanted].into_iter().flatten().min();
         }
+        if let Some(stateless) = &mut apps.stateless {
+            let wanted = stateless.on_turn(now, stack.stats_mut());
+            wake_at = [wake_at, wanted].into_iter().flatten().min();
+        }
         (n, wake_at)
     }
 
     fn transmit(&mut self, now: Instant) -> usize {
-        let Parts { device, stack, .. } = &mut self.parts;
+        let Parts { device, stack, apps, .. } = &mut self.parts;
         let mut n = 0;
         while n < TX_FRAMES_MAX {
             if self.tx.room() == 0 && device.tx_batch(&mut self.tx) == 0 {
                 break;
             }
             let Some(mut frame) = device.alloc() else { break };
-            let Some(len) = stack.poll_transmit(now, device.bytes_mut(&mut frame)) else {
+            let Some(len) = next_frame(stack, apps, now, device.bytes_mut(&mut frame)) else {
                 device.release(frame);
                 break;
             };
@@ -313,6 +318,7 @@ impl<Q: Queue> Worker<Q> {
     fn farewell(&mut self) {
         // No peer is to miss its reset for a fault of ours.
         self.parts.device.paths.clear();
+        self.parts.apps.end_load(self.parts.stack.stats_mut());
         let begun = clock::now();
         let (mut next, n_slots) = (0, self.parts.stack.n_slots());
         loop {
@@ -335,6 +341,27 @@ impl<Q: Queue> Worker<Q> {
 /// An answer to ARP visits all workers, and is nobody's.
 fn is_arp(frame: &[u8]) -> bool {
     Ethernet::parse(frame).is_ok_and(|(ether, _)| ether.ethertype == TYPE_ARP)
+}
+
+/// A received frame is for the stateless clients of a load test, where there are any, or for the stack.
+fn take(
+    stack: &mut Stack,
+    apps: &mut Apps,
+    now: Instant,
+    frame: &mut [u8],
+    miss: Miss,
+) -> Disposition {
+    let stateless = apps.stateless.as_mut();
+    let taken = stateless.and_then(|s| s.on_frame(now, frame, miss, stack.stats_mut()));
+    taken.unwrap_or_else(|| stack.on_frame(now, frame, miss))
+}
+
+/// The next frame to send, of either.
+fn next_frame(stack: &mut Stack, apps: &mut Apps, now: Instant, buf: &mut [u8]) -> Option<usize> {
+    if let Some(len) = stack.poll_transmit(now, buf) {
+        return Some(len);
+    }
+    apps.stateless.as_mut()?.poll_transmit(now, buf, stack.stats_mut())
 }
 
 /// Queues an answer for transmission; with every place taken it is dropped and counted.

@@ -2,14 +2,14 @@
 //! connections fail. Whatever happens, what was opened is closed, failed or there, once.
 
 use crate::pair::{Bounds, Pair, SERVER};
-use barewire_api::config::{CloseWith, LoadMode, LoadPlan};
+use barewire_api::config::{CloseWith, Interface, LoadMode, LoadPlan, PortRange, Prefix};
 use barewire_api::control::Frames;
 use barewire_api::failure::Failure;
 use barewire_api::plan::TuplePlan;
 use barewire_api::report::{LoadPart, LoadPhase, LoadReport};
-use barewire_api::unit::{Count, Rate, Span};
+use barewire_api::unit::{Count, Rate, Ratio, Span};
 use barewire_engine::app::{App, Io};
-use barewire_engine::load::{Conductor, Load, Spread};
+use barewire_engine::load::{Conductor, Load, Share, Spread, Stateless};
 use barewire_engine::worker::Desk;
 use barewire_stack::flow::FourTuple;
 use barewire_stack::flow::port::QueuePorts;
@@ -29,11 +29,21 @@ struct Test {
 impl Test {
     /// Begins a test from the addresses of `source`, one worker on each pair.
     fn begin(mut pairs: Vec<Pair>, plan: &LoadPlan, source: &str, ports: &str) -> Self {
-        let (source, ports) = (source.parse().unwrap(), ports.parse().unwrap());
+        let (source, ports): (Prefix, PortRange) =
+            (source.parse().unwrap(), ports.parse().unwrap());
         let tuples = TuplePlan::new(&[source], ports, &plan.dst);
         let n = pairs.len();
         for (worker, pair) in pairs.iter_mut().enumerate() {
             pair.on_client(|desk| {
+                if plan.stateless {
+                    let share =
+                        Share { worker: worker as u64, n_workers: n as u64, epoch: desk.now };
+                    let (plan, interface) =
+                        (with_source(plan, source, ports), Interface::default());
+                    let stateless = Stateless::new(&plan, &interface, share, desk.stack.config());
+                    desk.apps.stateless = Some(Box::new(stateless));
+                    return;
+                }
                 let load = Load::new(plan, tuples.clone(), worker, n, desk.now);
                 desk.apps.load = Some(Box::new(load));
             });
@@ -54,14 +64,14 @@ impl Test {
         let workers: Vec<_> = self
             .pairs
             .iter_mut()
-            .map(|pair| pair.on_client(|desk| load(desk).progress()))
+            .map(|pair| pair.on_client(|desk| desk.apps.load_progress().unwrap()))
             .collect();
         for worker in &workers {
             assert!(worker.established <= worker.open(), "{worker:?}");
         }
         if let Some(phase) = self.conductor.on_progress(now, &workers, 0) {
             for pair in &mut self.pairs {
-                pair.on_client(|desk| load(desk).enter(phase));
+                pair.on_client(|desk| desk.apps.enter_load(phase));
             }
         }
     }
@@ -78,8 +88,11 @@ impl Test {
         while !self.conductor.is_done() {
             self.step();
         }
-        let parts: Vec<LoadPart> =
-            self.pairs.iter_mut().map(|pair| pair.on_client(|desk| load(desk).part())).collect();
+        let parts: Vec<LoadPart> = self
+            .pairs
+            .iter_mut()
+            .map(|pair| pair.on_client(|desk| desk.apps.load_part().unwrap()))
+            .collect();
         let report = self.conductor.report(&parts, Frames::default());
         assert!(report.adds_up(), "{report:?}");
         assert_eq!(report.open, 0);
@@ -96,6 +109,11 @@ impl Test {
             pair.finish();
         }
     }
+}
+
+/// The plan with its sources written out.
+fn with_source(plan: &LoadPlan, source: Prefix, ports: PortRange) -> LoadPlan {
+    LoadPlan { src: vec![source], src_ports: Some(ports), ..plan.clone() }
 }
 
 fn load<'a>(desk: &'a mut Desk<'_>) -> &'a mut Load {
@@ -153,6 +171,92 @@ fn ten_thousand_are_held_and_each_exchanges_what_is_its_own() {
         assert_eq!(pair.stat(Counter::TcpRetransmitted), [0, 0]);
     }
     test.finish();
+}
+
+#[test]
+fn clients_that_keep_nothing_do_the_same() {
+    let plan = LoadPlan { exchanges: 2, stateless: true, ..plan(LoadMode::Hold, 10_001) };
+    let pairs = vec![Pair::new("echo"), Pair::new("echo")];
+    let mut test = Test::begin(pairs, &plan, "10.1.0.0/28", "1024-2047");
+    test.until_phase(LoadPhase::Hold);
+    for pair in &mut test.pairs {
+        let [client, server] = pair.stat(Counter::ConnsOpen);
+        assert!(client == server && (5_000..=5_001).contains(&client));
+        assert_eq!(pair.on_client(|desk| desk.stack.n_records()), 0);
+    }
+    let report = test.report();
+    assert_eq!((report.opened, report.closed, report.failed), (10_001, 10_001, 0));
+    assert_eq!((report.requests, report.responses), (20_002, 20_002));
+    assert_eq!((report.bytes_sent, report.bytes_received), (20_002 * 64, 20_002 * 64));
+    assert_eq!(report.peak_open, 10_001);
+    assert!(report.to_string().contains("stateless clients"), "{report}");
+    for pair in &mut test.pairs {
+        assert_eq!(pair.stat(Counter::TcpRetransmitted), [0, 0]);
+        let [sent, received] =
+            [Counter::TcpBytesAcked, Counter::TcpBytesIn].map(|c| pair.stat(c)[0]);
+        assert_eq!(sent, received);
+        pair.on_client(|desk| desk.apps.end_load(desk.stack.stats_mut()));
+    }
+    test.finish();
+}
+
+#[test]
+fn only_a_sample_is_asked_and_it_is_chosen_at_random() {
+    for stateless in [false, true] {
+        let sample: Ratio = "10%".parse().unwrap();
+        let plan = LoadPlan { sample, stateless, ..plan(LoadMode::Hold, 10_000) };
+        let mut test = Test::begin(vec![Pair::new("echo")], &plan, "10.1.0.0/28", "1024-2047");
+        let report = test.report();
+        // 1,000 expected; five standard deviations are 150.
+        assert!((850..1_150).contains(&report.responses), "{}", report.responses);
+        assert_eq!((report.requests, report.closed), (report.responses, 10_000));
+        test.finish();
+    }
+}
+
+#[test]
+fn a_stateless_test_that_is_stopped_closes_what_it_opened() {
+    let ramp = Span::from_secs(1);
+    let plan = LoadPlan { ramp, stateless: true, ..plan(LoadMode::Hold, 1_000) };
+    let mut test = Test::begin(vec![Pair::new("echo")], &plan, "10.1.0.0/28", "1024-2047");
+    while test.pairs[0].now.as_millis() < 500 {
+        test.step();
+    }
+    test.conductor.stop();
+    let report = test.report();
+    assert!(report.interrupted && (450..550).contains(&report.opened), "{report:?}");
+    assert_eq!((report.closed, report.failed), (report.opened, 0));
+    test.finish();
+}
+
+#[test]
+fn what_a_stateless_test_leaves_behind_is_in_the_books() {
+    let plan = LoadPlan { stateless: true, ..plan(LoadMode::Hold, 100) };
+    let mut test = Test::begin(vec![Pair::new("echo")], &plan, "10.1.0.0/28", "1024-2047");
+    test.until_phase(LoadPhase::Hold);
+    let mut pair = test.pairs.pop().unwrap();
+    pair.on_client(|desk| desk.apps.end_load(desk.stack.stats_mut()));
+    assert_eq!(pair.stat(Counter::ConnsAborted)[0], 100);
+    assert_eq!(pair.stat(Counter::ConnsOpen)[0], 0);
+    pair.abandon();
+}
+
+#[test]
+fn stateless_clients_without_a_server_fail_by_name() {
+    for (app, mute, expected) in [
+        (None, false, Failure::Refused),
+        (Some("echo"), true, Failure::ConnectTimedOut),
+        (Some("discard"), false, Failure::ResponseTimedOut),
+    ] {
+        let timeout = Span::from_secs(4);
+        let plan = LoadPlan { timeout, stateless: true, ..plan(LoadMode::Hold, 50) };
+        let mut pair = Pair::with(app, &TcpConfig::default(), &Bounds::default());
+        pair.mute = mute;
+        let mut test = Test::begin(vec![pair], &plan, "10.1.0.0/28", "1024-2047");
+        let report = test.report();
+        assert_eq!(failures(&report), [(expected, 50)]);
+        test.finish();
+    }
 }
 
 #[test]

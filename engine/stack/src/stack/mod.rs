@@ -188,6 +188,11 @@ impl Stack {
         &self.stats
     }
 
+    /// The counters, for whoever takes frames in the stack's place: then the sums are of both.
+    pub fn stats_mut(&mut self) -> &mut Counters {
+        &mut self.stats
+    }
+
     /// The identities that hold between turns; the error says which one is broken.
     pub fn audit(&self) -> Result<(), String> {
         self.stats.audit()?;
