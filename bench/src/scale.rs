@@ -31,6 +31,9 @@ const REHEARSAL: u64 = 20_000;
 /// The least share of connections that exchange a request.
 const SAMPLE_PPM_MIN: u32 = 10_000;
 
+/// How long a connection stays awake at most when nothing happens on it: far longer than it does.
+const AWAKE_MAX: Duration = Duration::from_secs(10);
+
 /// Closes that the server begins in one turn.
 const CLOSES_MAX: u64 = 256;
 
@@ -142,6 +145,7 @@ fn check_memory(options: &Options) -> Result<(), Failure> {
     }
     let mut field = Field::new(REHEARSAL, options.stateless)?;
     open(&mut field, REHEARSAL)?;
+    fall_asleep(&mut field)?;
     let server = total(field.server_memory()) as f64 / REHEARSAL as f64;
     let client = field.clients.bytes() as f64 / REHEARSAL as f64;
     let per_connection = server + client;
@@ -179,6 +183,7 @@ fn measure(options: &Options) -> Result<Outcome, Failure> {
     open(&mut field, n)?;
     let took = clock::now() - began_at;
     let turns = field.turns();
+    fall_asleep(&mut field)?;
     let (server_bytes, client_bytes) = (total(field.server_memory()), field.clients.bytes());
     let resident_open = resident()?;
     eprintln!("opened       {} in {:.1} s", grouped(n), took.as_secs_f64());
@@ -234,6 +239,12 @@ fn open(field: &mut Field, n: u64) -> Result<(), Failure> {
     // The last acknowledgements are still on the way.
     let is_open = |field: &mut Field| field.server_counter(Counter::ConnsEstablished) == n;
     field.run("opening", |_, _| {}, is_open)
+}
+
+/// Lets the time pass after which a connection that has nothing to do sleeps.
+fn fall_asleep(field: &mut Field) -> Result<(), Failure> {
+    field.jump(AWAKE_MAX);
+    field.run("falling asleep", |_, _| {}, |field| field.n_awake() == 0)
 }
 
 /// Looks up connections chosen at random in the server's table. Measured by name under valgrind.

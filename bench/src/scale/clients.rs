@@ -103,6 +103,14 @@ impl Clients {
         }
     }
 
+    /// Connections that are awake; a crowd has no such.
+    pub(super) fn n_awake(&self) -> u32 {
+        match &self.kind {
+            Kind::Crowd(..) => 0,
+            Kind::Stack(stack, ..) => stack.n_active(),
+        }
+    }
+
     pub(super) fn audit(&self) -> Result<(), String> {
         match &self.kind {
             Kind::Crowd(_, stats) => stats.audit(),

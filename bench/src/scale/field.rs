@@ -150,6 +150,11 @@ impl Field {
         self.visit(|stack| stack.memory())
     }
 
+    /// Connections that are awake, at both ends.
+    pub(super) fn n_awake(&mut self) -> u32 {
+        self.visit(|stack| stack.n_active()) + self.clients.n_awake()
+    }
+
     pub(super) fn server_counter(&mut self, counter: Counter) -> u64 {
         self.visit(|stack| stack.stats().get(counter))
     }
