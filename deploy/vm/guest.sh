@@ -68,10 +68,13 @@ guest_answer() { # SECONDS
             line=
         else
             line+=$part
-            kill -0 "$GUEST_PID" 2> /dev/null || break
+            kill -0 "$GUEST_PID" 2> /dev/null || {
+                guest_say "it is not on any more"
+                break
+            }
         fi
     done
-    guest_say "it gave no answer in $1 s; its console ends so, and then what QEMU said:"
+    guest_say "expected an answer in $1 s, found none; its console ends so, and then what QEMU said:"
     tail -n 30 "$GUEST_CONSOLE" "$(dirname "$GUEST_CONSOLE")/qemu" >&2
     return 124
 }

@@ -7,53 +7,53 @@
 # The drivers of the guest's only devices; those that a kernel has built in are no files.
 IMAGE_DRIVERS=(virtio_pci virtio_net)
 
+IMAGE_FETCH_SECONDS_MAX=100
+
 # The kernel that image_kernel found or fetched, and its version.
 IMAGE_KERNEL=
 IMAGE_KERNEL_VERSION=
+
+# image_kernel PACKAGE DIRECTORY: the kernel of a package, unpacked below the directory.
+image_kernel() {
+    # The list of packages may be missing or old.
+    image_obtain "$@" || {
+        timeout $IMAGE_FETCH_SECONDS_MAX apt-get -q update >&2
+        image_obtain "$@"
+    } || {
+        echo "expected a Debian package with a kernel, could not get $1; the reason is said above" >&2
+        return 3
+    }
+    IMAGE_KERNEL_VERSION=${IMAGE_KERNEL##*/vmlinuz-}
+}
+
+image_obtain() { # PACKAGE DIRECTORY
+    local package
+    package=$(image_kernel_package "$1") && image_fetch "$package" "$2" || return
+    IMAGE_KERNEL=$(echo "$2/$package"/boot/vmlinuz-*)
+}
 
 # A package such as linux-image-cloud-amd64 only depends on the one that holds the kernel.
 image_kernel_package() { # PACKAGE
     if [[ $1 =~ ^linux-image-[0-9]+\.[0-9]+\. ]]; then
         echo "$1"
     else
-        apt-cache depends --no-recommends --no-suggests "$1" |
-            sed -n 's/^ *Depends: \(linux-image-.*\)$/\1/p' | head -n 1
+        apt-cache depends "$1" | sed -n 's/^ *Depends: \(linux-image-.*\)$/\1/p' | grep -m 1 .
     fi
 }
 
-# image_kernel PACKAGE DIRECTORY: the kernel of a package, unpacked below the directory.
-image_kernel() {
-    local package tree
-    package=$(image_kernel_package "$1")
-    if [[ -z $package ]]; then
-        # A machine that is new knows no packages yet.
-        apt-get -q update >&2 && package=$(image_kernel_package "$1")
-    fi
-    [[ -n $package ]] || {
-        echo "expected $1 to be a package of a Debian kernel, found that apt knows no such" >&2
-        return 3
-    }
-    tree=$2/$package
-    [[ -e $tree/complete ]] || image_fetch "$package" "$tree" || return 3
-    IMAGE_KERNEL=$(echo "$tree"/boot/vmlinuz-*)
-    IMAGE_KERNEL_VERSION=${IMAGE_KERNEL##*/vmlinuz-}
-}
-
-image_fetch() { # PACKAGE TREE
+# Does nothing when it was done before.
+image_fetch() { # PACKAGE DIRECTORY
+    local tree=$2/$1
+    [[ ! -e $tree/complete ]] || return 0
     echo "fetching $1" >&2
-    rm -rf "$2"
-    mkdir -p "$2" || return
+    rm -rf "$tree"
+    mkdir -p "$tree" || return
     (
-        # Its sandbox may not write here, and it says so; the exit status is what counts.
-        cd "$2" && { apt-get -q download "$1" || { apt-get -q update && apt-get -q download "$1"; }; } &&
-            dpkg -x ./*.deb . && rm ./*.deb && rm -rf usr && depmod -b . "$(basename lib/modules/*)"
-    ) > "$2.log" 2>&1 || {
-        cat "$2.log" >&2
-        echo "could not fetch the kernel package $1; what is said above is the reason" >&2
-        return 3
-    }
-    rm "$2.log"
-    touch "$2/complete"
+        # apt says on standard error that its sandbox may not write here; its status is what counts.
+        cd "$tree" && timeout $IMAGE_FETCH_SECONDS_MAX apt-get -q download "$1" &&
+            dpkg -x ./*.deb . && rm -rf ./*.deb usr && depmod -b . "$(basename lib/modules/*)" &&
+            touch complete
+    ) >&2
 }
 
 # image_make PROGRAM... OUT: the initramfs with these programs.
