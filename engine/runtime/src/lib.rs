@@ -53,7 +53,8 @@
 //!
 //! * [`worker`] owns a device, a stack and the applications, and calls them; none of them calls it.
 //! * [`xdp`] moves frames and knows no protocol; the stack speaks TCP and knows no device.
-//! * [`app`] and [`load`] see connections through [`app::Io`] and nothing else.
+//! * [`app`] and [`load`] see connections through [`app::Io`] and nothing else. Stateless clients of a
+//!   load test have no connections in the stack: the worker shows them frames before it.
 //! * [`control`] reaches a worker by a job in its mailbox and by no other way.
 //! * [`engine`] puts all of it together and takes it apart again.
 //!

@@ -11,7 +11,11 @@ use barewire_stack::tcp::isn::Secret;
 use barewire_stack::tcp::{Events, TcpConfig};
 use barewire_stack::time::{Duration, Instant};
 use barewire_stack::wire::ethernet::Mac;
+use barewire_stack::wire::ethernet::{self, Ethernet};
+use barewire_stack::wire::ipv4::{self, Ipv4};
 use barewire_stack::wire::tcp::ChecksumPolicy;
+use barewire_stack::wire::tcp::{self, Flags, Options, Tcp, Timestamps};
+use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -521,4 +525,91 @@ fn two_bits_are_all_that_a_connection_costs() {
         Plan::new(&[Hosts { first: [10, 1, 0, 1].into(), n: 2_000 }], 1_024..=65_535, &[SERVER]);
     let crowd = Crowd::new(CrowdConfig { plan, n_connections: 100_000_000, ..crowd_config() });
     assert_eq!(crowd.bytes(), 25_000_000);
+}
+
+/// A segment from the server to connection `idx`.
+fn forged(crowd: &Crowd, idx: u64, tcp: Tcp, payload: &[u8]) -> Vec<u8> {
+    let tuple = crowd.tuple(idx);
+    let (local, remote) = (tuple.local(), tuple.remote());
+    let tcp = Tcp { src_port: remote.port(), dst_port: local.port(), ..tcp };
+    let mut frame = vec![0; 14 + 20 + tcp.header_len() + payload.len()];
+    let ether = Ethernet {
+        dst: CROWD_MAC,
+        src: Mac([2, 0, 0, 0, 0, 1]),
+        vlan_id: None,
+        ethertype: ethernet::TYPE_IPV4,
+    };
+    let ip = Ipv4 {
+        src: *remote.ip(),
+        dst: *local.ip(),
+        protocol: ipv4::PROTOCOL_TCP,
+        ttl: 64,
+        dscp: 0,
+        ecn: 0,
+        id: 0,
+        dont_fragment: true,
+        more_fragments: false,
+        fragment_offset: 0,
+    };
+    let at = ether.emit(&mut frame);
+    let start = at + ip.emit(&mut frame[at..], (tcp.header_len() + payload.len()) as u16);
+    let text = start + tcp.emit(&mut frame[start..]);
+    frame[text..].copy_from_slice(payload);
+    tcp::fill_checksum(&mut frame[start..], *remote.ip(), *local.ip());
+    frame
+}
+
+proptest! {
+    /// Whatever a server says, in whatever state, the sums hold and an answer fits its frame.
+    #[test]
+    fn no_segment_breaks_the_books(
+        segments in prop::collection::vec(
+            (0_u64..8, any::<u8>(), -3_i64..70, -70_i64..70, 0_usize..80, any::<bool>(), 0_u8..8),
+            1..120,
+        ),
+    ) {
+        let mut world =
+            World::new(server_config(), vec![CrowdConfig { n_connections: 6, ..crowd_config() }]);
+        world.run(Duration::from_secs(30), |_, crowd, now, stats| {
+            crowd.n_begun() < 4 && crowd.open(now, stats)
+        });
+        for (n, (idx, flags, seq, ack, len, has_timestamps, order)) in (0..).zip(segments) {
+            let (now, tuple) = (world.now, world.crowds[0].0.tuple(idx));
+            let seen = world.server.conn_between(&barewire_stack::flow::FourTuple::new(
+                tuple.remote(),
+                tuple.local(),
+            ));
+            let (snd, rcv) = seen.map_or((n, n), |info| (info.snd_nxt, info.rcv_nxt));
+            let timestamps = has_timestamps.then_some(Timestamps { value: n, echo: n });
+            let tcp = Tcp {
+                seq: snd.wrapping_add(seq as u32),
+                ack: rcv.wrapping_add(ack as u32),
+                flags: Flags::from_bits(flags),
+                options: Options { timestamps, ..Options::default() },
+                ..Tcp::default()
+            };
+            let (crowd, stats) = &mut world.crowds[0];
+            match order {
+                0 => drop(crowd.request(now, idx, 2)),
+                1 => drop(crowd.close(now, idx, Farewell::Fin)),
+                2 => drop(crowd.close(now, idx, Farewell::Rst)),
+                3 => drop(crowd.open(now, stats)),
+                _ => {}
+            }
+            let mut frame = forged(crowd, idx, tcp, &vec![7; len]);
+            let taken = crowd.on_frame(now, &mut frame, Miss::Answer, stats);
+            if let Some(Disposition::Reply(n)) = taken {
+                prop_assert!(n <= frame.len());
+            }
+            prop_assert!(taken.is_some());
+            world.idle(Duration::from_millis(1 << order));
+        }
+        world.idle(MINUTE * 10);
+        let (crowd, stats) = &mut world.crowds[0];
+        prop_assert_eq!(crowd.n_flights(), 0);
+        prop_assert_eq!(crowd.n_open(), stats.get(Counter::ConnsOpen));
+        crowd.abandon(stats);
+        prop_assert_eq!(stats.get(Counter::ConnsOpen), 0);
+        prop_assert_eq!(stats.audit(), Ok(()));
+    }
 }
