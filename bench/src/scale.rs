@@ -349,3 +349,56 @@ impl Outcome {
         if missed.is_empty() { Ok(()) } else { Err(Failure::Sums(missed)) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(connections: u64, stateless: bool) -> Options {
+        Options {
+            connections: Count(connections),
+            stateless,
+            sample: "5%".parse().expect("a share"),
+            close: "20%".parse().expect("a share"),
+            callgrind: false,
+            goals: false,
+            json: PathBuf::from("-"),
+        }
+    }
+
+    #[test]
+    fn clients_of_both_kinds_open_ask_and_close() {
+        for stateless in [false, true] {
+            let outcome = measure(&options(3_000, stateless)).expect("it runs");
+            assert_eq!((outcome.closed, outcome.time_waits), (600, 300));
+            // 150 expected; five standard deviations are 60.
+            assert!((90..210).contains(&outcome.requests), "{outcome:?}");
+            assert!(outcome.bytes_per_connection_server > 64.0, "{outcome:?}");
+            assert_eq!(outcome.bytes_per_connection_client < 1.0, stateless, "{outcome:?}");
+            assert!(outcome.turns_while_growing.cpu_max_us > 0.0, "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_before_the_first_connection() {
+        let sample = Options { sample: "0.5%".parse().expect("a share"), ..options(1_000, true) };
+        for (options, status, words) in [
+            (options(0, true), 2, "expected 1 to 4,2"),
+            (options(u64::MAX, true), 2, "found 18,446,744,073,709,551,615"),
+            (sample, 2, "expected at least 1%, found 0.5%"),
+            (options(4_000_000_000, true), 3, "are available: use at most --connections "),
+        ] {
+            let failure = check(&options).expect_err("it cannot be");
+            assert_eq!(failure.status(), status, "{failure}");
+            assert!(failure.to_string().contains(words), "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_goal_that_is_missed_is_named_with_what_was_found() {
+        let outcome = measure(&options(1_000, true)).expect("it runs");
+        let fat = Outcome { bytes_per_connection_server: 73.0, ..outcome };
+        let failure = fat.check_goals().expect_err("one byte too many").to_string();
+        assert!(failure.contains("bytes of an idle connection: expected at most 72, found 73.0"));
+    }
+}
