@@ -62,6 +62,9 @@
 //!
 //! * Workers share nothing that changes but the mailbox, the hand-off ring and the statistics page;
 //!   there is no lock on the way of a frame.
+//! * A connection belongs to the worker that has its record, wherever its frames arrive. Where the driver
+//!   tells how the NIC spreads flows, ports are chosen so that answers arrive at that worker; elsewhere,
+//!   and after a change, frames are handed over. Nothing but speed depends on it.
 //! * A turn is bounded, and so is everything that waits: every queue, table and list has its limit in
 //!   the configuration or in a constant beside it.
 //! * A frame is a token with one owner. At the end of a run every frame is found in its place, every
