@@ -11,6 +11,7 @@ use crate::worker::Desk;
 use barewire_api::config::RssUse;
 use barewire_api::control::{HandedOver, RssChange, RssStatus};
 use barewire_api::unit::grouped;
+use barewire_stack::stats::Counter;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use tracing::warn;
@@ -21,9 +22,9 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Changes that are remembered.
 const CHANGES_MAX: usize = 8;
 
-/// Frames that a worker must have compared before they prove anything. Of a hash that is wrong at
-/// least every second arrives elsewhere; a change that was not yet read, or frames that were damaged
-/// on their way, concern few.
+/// Frames that a worker must have compared before they prove anything. Of a hash that is wrong about
+/// every second arrives elsewhere, or more; frames that were damaged on their way are few, and before
+/// anything is concluded the driver has been asked whether it has changed.
 const CHECKED_MIN: u64 = 16;
 
 /// What the control thread remembers.
@@ -96,23 +97,15 @@ impl Server {
         }
     }
 
-    /// Workers that saw many frames arrive at another queue than was foretold.
+    /// A worker that saw many frames arrive at another queue than was foretold.
     fn wrong_prophecy(&self) -> Option<String> {
         self.own.site.arrivals.rss()?;
-        self.arrivals.before.iter().zip(self.counted()).enumerate().find_map(
-            |(worker, (before, now))| {
-                let (checked, mismatched) = (now.0 - before.0, now.1 - before.1);
-                let is_wrong = checked >= CHECKED_MIN && mismatched * 4 > checked;
-                is_wrong.then(|| {
-                    format!(
-                        "worker {worker} compared {} frames, and {} of them had been foretold for \
-                         another queue",
-                        grouped(checked),
-                        grouped(mismatched)
-                    )
-                })
-            },
-        )
+        let (worker, checked, mismatched) = misled(&self.arrivals.before, &self.counted())?;
+        Some(format!(
+            "worker {worker} compared {} frames, and {} of them had been foretold for another queue",
+            grouped(checked),
+            grouped(mismatched)
+        ))
     }
 
     /// Compared and mismatched frames of each worker.
@@ -137,15 +130,19 @@ impl Server {
                 if let Some(load) = &mut desk.apps.load {
                     load.on_hash_changed();
                 }
+                // The page is older: what was counted by the old classes must not speak against the new.
+                [Counter::RssChecked, Counter::RssMismatched].map(|of| desk.stack.stats().get(of))
             };
-            if let Err(error) = crew.ask(worker, renew) {
-                warn!("worker {worker} keeps its old ports: {error}");
+            match crew.ask(worker, renew) {
+                Ok([checked, mismatched]) => {
+                    self.arrivals.before[worker] = (checked, mismatched);
+                }
+                Err(error) => warn!("worker {worker} keeps its old ports: {error}"),
             }
         }
         if let Err(refused) = site.arrivals.check(&site.interface.name, site.n_queues) {
-            self.give_up(format!("{what}; {refused}"));
+            self.give_up(refused.to_string());
         }
-        self.arrivals.before = self.counted();
         let uptime_ms = now.duration_since(self.started).as_millis() as u64;
         if self.arrivals.changes.len() == CHANGES_MAX {
             self.arrivals.changes.pop_front();
@@ -170,5 +167,30 @@ impl Server {
         pairs
             .map(|(from, to, frames)| HandedOver { from: from as u16, to: to as u16, frames })
             .collect()
+    }
+}
+
+/// The first worker whose frames arrive elsewhere too often, with what it compared since `before` and
+/// how much of that was wrong.
+fn misled(before: &[(u64, u64)], now: &[(u64, u64)]) -> Option<(usize, u64, u64)> {
+    before.iter().zip(now).enumerate().find_map(|(worker, (before, now))| {
+        let checked = now.0.saturating_sub(before.0);
+        let mismatched = now.1.saturating_sub(before.1);
+        let is_misled = checked >= CHECKED_MIN && mismatched * 4 > checked;
+        is_misled.then_some((worker, checked, mismatched))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_is_given_up_for_many_frames_and_not_for_a_few() {
+        let before = [(1_000, 900), (0, 0)];
+        assert_eq!(misled(&before, &[(2_000, 910), (15, 15)]), None, "1 %, and too few to tell");
+        assert_eq!(misled(&before, &[(2_000, 1_150), (100, 25)]), None, "a quarter");
+        assert_eq!(misled(&before, &[(2_000, 910), (16, 8)]), Some((1, 16, 8)));
+        assert_eq!(misled(&before, &[(1_100, 975), (16, 8)]), Some((0, 100, 75)));
     }
 }
