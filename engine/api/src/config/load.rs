@@ -323,19 +323,13 @@ impl LoadPlan {
         ))
     }
 
-    /// A closed connection keeps its tuple for `time_wait`: a test that opens faster than tuples come
-    /// back would end up with none.
+    /// Refuses a test that opens faster than tuples come back: it would end up with none.
     fn check_time_wait(&self, interface: &Interface, tcp: &Tcp) -> Result<(), ConfigError> {
-        let (LoadMode::ConnectionsPerSecond, CloseWith::Fin, Some(rate)) =
-            (self.mode, self.close, self.rate)
-        else {
+        let (Some(needed), Some(rate)) = (self.tuples_in_time_wait(tcp), self.rate) else {
             return Ok(());
         };
         let sources = self.sources(interface);
         let tuples = self.tuples(interface);
-        let busy = tcp.time_wait.0.min(self.duration.0).as_secs_f64();
-        // Rates are at most 1e9 and times a day, so the product is exact enough and fits.
-        let needed = (rate.0 as f64 * busy) as u64;
         if needed <= tuples.len() || sources.is_empty() {
             return Ok(());
         }
@@ -343,6 +337,19 @@ impl LoadPlan {
         let error = shortage(&what, needed, &tuples, &sources);
         let fix = format!("{}, or --close rst, or a shorter tcp.time_wait", error.fix);
         Err(ConfigError { fix, ..error })
+    }
+
+    /// How many tuples are in TIME_WAIT at a time, where that is known before: a closed connection
+    /// keeps its tuple for `time_wait`.
+    pub fn tuples_in_time_wait(&self, tcp: &Tcp) -> Option<u64> {
+        let (LoadMode::ConnectionsPerSecond, CloseWith::Fin, Some(rate)) =
+            (self.mode, self.close, self.rate)
+        else {
+            return None;
+        };
+        let busy = tcp.time_wait.0.min(self.duration.0).as_secs_f64();
+        // Rates are at most 1e9 and times a day, so the product is exact enough and fits.
+        Some((rate.0 as f64 * busy) as u64)
     }
 }
 

@@ -7,7 +7,7 @@ use super::request::Refusal;
 use super::server::Server;
 use super::status::{Moment, frames};
 use crate::engine::Budget;
-use crate::load::{Conductor, Load, Share, Spread, Stateless};
+use crate::load::{Conductor, Load, Share, Stateless};
 use crate::sys::clock;
 use crate::sys::memory::resident_bytes;
 use crate::worker::{Desk, MailboxError};
@@ -55,12 +55,7 @@ impl Server {
         Budget::check_load(&plan)
             .map_err(|error| Refusal::new(ErrorCode::Refused, error.to_string()))?;
         let (n_workers, seed) = (self.own.crew.len(), u64::from(drawn_seed()?));
-        let spread = if plan.stateless {
-            // Who is at the wrong queue is passed on: there is no record that could be at the right one.
-            Spread::by_number(plan.tuples(interface), plan.connections.0, n_workers as u32)
-        } else {
-            self.own.site.spread(&plan)?
-        };
+        let spread = self.own.site.spread(&plan)?;
         let epoch = clock::now();
         let conductor = Conductor::new(plan.clone(), n_workers, epoch);
         for worker in 0..n_workers {

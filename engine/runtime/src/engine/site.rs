@@ -100,11 +100,16 @@ impl Site {
     /// tuples do not reach their queues.
     pub(crate) fn spread(&self, plan: &LoadPlan) -> Result<Spread, ConfigError> {
         let tuples = plan.tuples(&self.config.interface);
-        let Some(rss) = self.arrivals.rss() else {
+        // Without records, who is at the wrong queue is passed on: none could be at the right one.
+        let Some(rss) = self.arrivals.rss().filter(|_| !plan.stateless) else {
             return Ok(Spread::by_number(tuples, plan.connections.0, self.n_queues));
         };
         let spread = Spread::by_queue(tuples, plan.connections.0, rss, self.n_queues);
-        spread.check(&self.interface.name).map(|()| spread)
+        spread.check(&self.interface.name)?;
+        if let Some(needed) = plan.tuples_in_time_wait(&self.config.tcp) {
+            spread.check_time_wait(&self.interface.name, needed)?;
+        }
+        Ok(spread)
     }
 
     /// Refuses a listener that cannot be added to those that are there.

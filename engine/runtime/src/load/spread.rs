@@ -105,6 +105,32 @@ impl Spread {
         ))
     }
 
+    /// Refuses a plan of which `needed` tuples are in TIME_WAIT at a time, when a worker has fewer than
+    /// its part of them.
+    pub fn check_time_wait(&self, dev: &str, needed: u64) -> Result<(), ConfigError> {
+        let queues = self.queues.as_deref().unwrap_or_default();
+        let part = |queue: &Queue| {
+            // Below 2^64 times 2^64.
+            let part = u128::from(needed) * u128::from(queue.portion);
+            u64::try_from(part / u128::from(self.connections.max(1))).unwrap_or(u64::MAX)
+        };
+        let short = queues.iter().enumerate().find(|(_, queue)| part(queue) > queue.tuples);
+        let Some((number, queue)) = short else { return Ok(()) };
+        Err(ConfigError::new(
+            "load.rate",
+            format!(
+                "worker {number} would have {} tuples in TIME_WAIT, and `{dev}` answers {} at its queue",
+                grouped(part(queue)),
+                grouped(queue.tuples),
+            ),
+            format!(
+                "give more source addresses or destinations, or a lower --rate, or --close rst, or \
+                 spread evenly with `ethtool -X {dev} equal {}`",
+                self.n_workers
+            ),
+        ))
+    }
+
     /// One worker's part; `seed` decides in which order its ports come.
     ///
     /// # Panics
@@ -236,6 +262,23 @@ mod tests {
             "{error}"
         );
         assert!(error.contains("ethtool -N eth1 rx-flow-hash tcp4 sdfn"), "{error}");
+    }
+
+    #[test]
+    fn a_queue_with_few_places_runs_out_of_tuples_first() {
+        let plan = plan(&["10.1.0.1/32"], "1024-65535", 1);
+        let places = (0..128).map(|place| u16::from(place >= 8)).collect();
+        let table = IndirectionTable::from_queues(places);
+        let rss = Rss::new(&Toeplitz::KEY, Hashed::AddressesAndPorts, table);
+        let spread = Spread::by_queue(plan, 64, &rss, 2);
+        spread.check_time_wait("eth1", 8_000).expect("4,000 each are there");
+        let error = spread.check_time_wait("eth1", 9_000).expect_err("4,500 are not").to_string();
+        assert!(
+            error.starts_with(
+                "load.rate: worker 0 would have 4,500 tuples in TIME_WAIT, and `eth1` answers 4,0"
+            ),
+            "{error}"
+        );
     }
 
     #[test]
