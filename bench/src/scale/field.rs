@@ -27,6 +27,8 @@ const TURN_NS_MAX: u64 = 100_000_000_000;
 struct Times {
     wall: Histogram<u64>,
     cpu: Histogram<u64>,
+    /// Connections that were established when a turn took the most CPU time.
+    cpu_max_at: u64,
 }
 
 /// The figures of [`Times`], in microseconds.
@@ -37,6 +39,8 @@ pub(super) struct Turns {
     pub(super) wall_max_us: f64,
     pub(super) cpu_p9999_us: f64,
     pub(super) cpu_max_us: f64,
+    /// Connections that were established then.
+    pub(super) cpu_max_at: u64,
 }
 
 /// Both ends.
@@ -117,7 +121,11 @@ impl Field {
     fn turn_server(&mut self, now: Instant) -> bool {
         let (wall, cpu) = (clock::now(), clock::thread_cpu());
         let worked = self.server.turn(now).worked;
-        self.times.cpu.saturating_record((clock::thread_cpu() - cpu).as_nanos());
+        let cpu = (clock::thread_cpu() - cpu).as_nanos();
+        if cpu > self.times.cpu.max() {
+            self.times.cpu_max_at = self.clients.tally().established;
+        }
+        self.times.cpu.saturating_record(cpu);
         self.times.wall.saturating_record((clock::now() - wall).as_nanos());
         worked
     }
@@ -182,7 +190,7 @@ impl Times {
         let histogram = || {
             Histogram::new_with_bounds(1, TURN_NS_MAX, 3).expect("bounds that a histogram can have")
         };
-        Times { wall: histogram(), cpu: histogram() }
+        Times { wall: histogram(), cpu: histogram(), cpu_max_at: 0 }
     }
 
     fn figures(&self) -> Turns {
@@ -193,6 +201,7 @@ impl Times {
             wall_max_us: us(self.wall.max()),
             cpu_p9999_us: us(self.cpu.value_at_quantile(0.9999)),
             cpu_max_us: us(self.cpu.max()),
+            cpu_max_at: self.cpu_max_at,
         }
     }
 }
