@@ -3,9 +3,12 @@
 
 use std::io::ErrorKind;
 use std::io::Read;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
+use socket2::{SockRef, TcpKeepalive};
 
 use crate::engine::{CLIENT, Engine, KERNEL, load};
 use crate::kernel::{Echo, Nginx, PATIENCE, expect_content, expect_no_repair, raised};
@@ -82,6 +85,32 @@ fn the_kernel_takes_stateless_clients_for_clients() {
         assert_eq!((&hold["responses"], &hold["bytes_received"]), (&900.into(), &450_000.into()));
     }
     drop(echo);
+}
+
+#[test]
+fn the_kernel_finds_stateless_clients_alive() {
+    let lab = lab();
+    let listener = lab.within(End::Server, || TcpListener::bind(format!("{KERNEL}:7000")));
+    let listener = listener.expect("listens");
+    let second = Duration::from_secs(1);
+    let keepalive = TcpKeepalive::new().with_time(second).with_interval(second).with_retries(2);
+    // Every connection has it from the listener.
+    let socket = SockRef::from(&listener);
+    socket.set_keepalive(true).expect("keeps alive");
+    socket.set_tcp_keepalive(&keepalive).expect("keeps alive");
+    let server = thread::spawn(move || {
+        let streams: Vec<_> = listener.incoming().take(40).collect();
+        let is_well = |stream: std::io::Result<TcpStream>| {
+            stream.and_then(|mut stream| stream.read(&mut [0; 8])).is_ok_and(|n| n == 0)
+        };
+        streams.into_iter().map(is_well).all(|is_well| is_well)
+    });
+    let line = format!("hold --stateless --dst {KERNEL}:7000 --connections 40 --exchanges 0");
+    let hold = load_kernel(&lab, &format!("{line} --duration 7s"));
+    assert_eq!((&hold["peak_open"], &hold["closed"]), (&40.into(), &40.into()));
+    assert!(server.join().expect("the server ends"), "every connection ended with a FIN");
+    let probes = raised(&lab, End::Server, &["TcpExtTCPKeepAlive"]);
+    assert!(probes.first().is_some_and(|&(_, n)| n >= 160), "{probes:?}");
 }
 
 #[test]
