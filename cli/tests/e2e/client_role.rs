@@ -103,7 +103,7 @@ fn the_kernel_finds_stateless_clients_alive() {
         let is_well = |stream: std::io::Result<TcpStream>| {
             stream.and_then(|mut stream| stream.read(&mut [0; 8])).is_ok_and(|n| n == 0)
         };
-        streams.into_iter().map(is_well).all(|is_well| is_well)
+        streams.into_iter().all(is_well)
     });
     let line = format!("hold --stateless --dst {KERNEL}:7000 --connections 40 --exchanges 0");
     let hold = load_kernel(&lab, &format!("{line} --duration 7s"));
