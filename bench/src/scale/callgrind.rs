@@ -24,8 +24,8 @@ pub(super) struct Instructions {
 }
 
 /// The functions whose instructions are counted, and which figure says how many operations they did.
-const COUNTED: [(&str, &str); 2] =
-    [("*scale::look_up*", "lookups"), ("*Field::turn_counted*", "requests")];
+const LOOKUP: (&str, &str) = ("*scale::look_up*", "lookups");
+const REQUEST: (&str, &str) = ("*Field::turn_counted*", "requests");
 
 /// Refuses a machine without valgrind.
 pub(super) fn check() -> Result<(), Failure> {
@@ -47,9 +47,8 @@ pub(super) fn run(options: &Options) -> Result<Vec<Instructions>, Failure> {
 }
 
 fn at(options: &Options, connections: u64) -> Result<Instructions, Failure> {
-    let [lookup, request] =
-        COUNTED.map(|(function, done)| count(options, connections, function, done));
-    Ok(Instructions { connections, lookup: lookup?, request: request? })
+    let of = |(function, done)| count(options, connections, function, done);
+    Ok(Instructions { connections, lookup: of(LOOKUP)?, request: of(REQUEST)? })
 }
 
 /// Runs this program with so many connections and counts the instructions of `function`, for each of
