@@ -297,10 +297,17 @@ fn close_by_server(field: &mut Field, n: u64, n_closed: u64) -> Result<Option<f6
         }
         next = last;
     };
-    let is_done = |field: &mut Field| field.server_counter(Counter::ConnsTimeWait) == n_closed;
+    // The first of very many may have rested their time already.
+    let is_done = |field: &mut Field| {
+        field.clients.tally().closed == n_closed
+            && field.server_counter(Counter::ConnsOpen) == n - n_closed
+    };
     field.run("closing by the server", order, is_done)?;
-    let memory = field.server_memory();
-    Ok(Some(memory.time_wait as f64 / n_closed as f64 + memory.table as f64 / n as f64))
+    fall_asleep(field)?;
+    let (memory, resting) = (field.server_memory(), field.server_counter(Counter::ConnsTimeWait));
+    let tuples = (n - n_closed + resting) as f64;
+    let bytes = memory.time_wait as f64 / resting as f64 + memory.table as f64 / tuples;
+    Ok((resting > 0).then_some(bytes))
 }
 
 fn close_by_clients(field: &mut Field, range: std::ops::Range<u64>) -> Result<(), Failure> {
