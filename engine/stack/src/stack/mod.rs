@@ -54,9 +54,9 @@ use std::net::SocketAddrV4;
 use time_wait::TimeWait;
 use wheel::Wheel;
 
-/// Timer entries handled in one turn: at a few hundred nanoseconds each, for records that no cache
-/// holds, well under a millisecond. What is left comes up in the next turn.
-const EXPIRIES_MAX: u32 = 1024;
+/// Timer entries handled in one turn: at up to two microseconds each, for records that no cache holds,
+/// well under a millisecond. What is left comes up in the next turn.
+const EXPIRIES_MAX: u32 = 256;
 
 /// What happened to one connection, for its application.
 #[derive(Clone, Copy, Debug)]
