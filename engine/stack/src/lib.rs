@@ -9,9 +9,10 @@
 //! **In.** [`Stack::on_frame`](stack::Stack::on_frame) is given the bytes of a frame. `demux` takes it
 //! apart with the checked views of [`wire`]: Ethernet, IPv4, TCP with its checksum and options; what
 //! is not for us or not sound ends here under a counter of its own ([`stats`]). The four-tuple leads
-//! through the keyed table of [`flow`] to a record; without one the segment is a listener's (a SYN
-//! opens a record, or beyond the backlog gets a SYN cookie and no record), another worker's, or is
-//! answered with RST in the very frame it came in.
+//! through the keyed table of [`flow`] to a record; a connection that sleeps in it wakes, one that rests
+//! in TIME-WAIT answers in the frame. Without a record the segment is a listener's (a SYN opens one, or
+//! beyond the backlog gets a SYN cookie and no record), another worker's, or is answered with RST in the
+//! very frame it came in.
 //!
 //! **Through.** [`Connection::on_segment`](tcp::Connection::on_segment) follows RFC 9293 section
 //! 3.10.7.4 in its order, one function a step: timestamp (PAWS), sequence number, RST, SYN,
@@ -35,7 +36,9 @@
 //! MAC address it goes.
 //!
 //! **Later.** Every deadline lies in one timing wheel ([`Stack::on_timeout`](stack::Stack::on_timeout)),
-//! one entry for each connection; a bounded number comes up in a turn.
+//! one entry for each connection; a bounded number comes up in a turn. Who is found quiet then falls
+//! asleep ([`tcp::dormant`]): all that is left is a record of one cache line. What rests in TIME-WAIT
+//! ([`tcp::resting`]) lies in the order in which it ends, and needs no entry.
 //!
 //! # Modules
 //!

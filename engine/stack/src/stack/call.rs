@@ -237,10 +237,9 @@ impl Stack {
     }
 
     fn note_starved(&mut self, id: ConnId) {
-        if let Some(slot) =
-            self.records.slot_of(id).filter(|&slot| self.records.get(slot).is_some())
-            && !std::mem::replace(&mut self.records[slot].starved, true)
-        {
+        let Some(slot) = self.records.slot_of(id) else { return };
+        let Some(active) = self.records.get_mut(slot) else { return };
+        if !std::mem::replace(&mut active.starved, true) {
             self.starved.push_back(id);
         }
     }

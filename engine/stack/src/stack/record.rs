@@ -211,6 +211,15 @@ impl Records {
         }
     }
 
+    /// As [`Records::get`].
+    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Active> {
+        let cell = self.slots.get(slot).filter(|cell| cell.kind() == Kind::Active)?;
+        match self.blocks.at_mut(cell.dormant.number()) {
+            Block::Live(active) => Some(active),
+            Block::Free { .. } => unreachable!("an active slot leads to a live block"),
+        }
+    }
+
     /// There is a connection with this number.
     pub(super) fn is_live(&self, slot: u32) -> bool {
         self.slots.get(slot).is_some()
@@ -281,12 +290,7 @@ impl Index<u32> for Records {
 
 impl IndexMut<u32> for Records {
     fn index_mut(&mut self, slot: u32) -> &mut Active {
-        let cell = self.slots.at(slot);
-        assert_eq!(cell.kind(), Kind::Active, "the number of a connection that is awake");
-        match self.blocks.at_mut(cell.dormant.number()) {
-            Block::Live(active) => active,
-            Block::Free { .. } => unreachable!("an active slot leads to a live block"),
-        }
+        self.get_mut(slot).expect("the number of a connection that is awake")
     }
 }
 
