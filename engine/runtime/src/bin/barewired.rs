@@ -1,6 +1,6 @@
 //! The daemon: a configuration from a file or from flags, an engine until somebody ends it, and an
-//! exit status that scripts rely on. 0: ended in order, 1: the books do not balance, 2: the
-//! configuration is wrong, 3: this machine does not fit it.
+//! exit status that scripts rely on. 0: ended in order, 1: something failed while it ran or the books
+//! do not balance, 2: the configuration is wrong, 3: this machine does not fit it.
 
 use barewire_api::flags::DaemonLine;
 use barewire_engine::engine::{Budget, EngineOptions, Site};

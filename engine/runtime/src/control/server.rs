@@ -322,11 +322,11 @@ impl Server {
         self.look();
         let mut ending = self.own.crew.end(&self.own.statistics);
         if let Err(error) = self.own.steering.close() {
-            ending.add_broken(error.to_string());
+            ending.add_failure(error.to_string());
         }
         self.own.site.arrivals.write_back(&self.own.site.interface.name);
         if let Some(why) = self.broken {
-            ending.add_broken(why);
+            ending.add_failure(why);
         }
         ending
     }

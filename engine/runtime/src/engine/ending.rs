@@ -11,7 +11,10 @@ use std::fmt;
 /// What an engine leaves behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ending {
+    /// Sums that did not hold.
     broken: Vec<String>,
+    /// What else went wrong.
+    failures: Vec<String>,
     n_workers: usize,
     umem_frames: u64,
     rx_frames: u64,
@@ -30,6 +33,7 @@ impl Ending {
         };
         Ending {
             broken: broken.collect(),
+            failures: Vec::new(),
             n_workers: remains.len(),
             umem_frames: remains.iter().flatten().map(|r| u64::from(r.ledger.total)).sum(),
             rx_frames: named(&[Counter::RxFrames]),
@@ -38,14 +42,14 @@ impl Ending {
         }
     }
 
-    /// Something else went wrong at the end.
-    pub(crate) fn add_broken(&mut self, why: String) {
-        self.broken.push(why);
+    /// Something else than a sum went wrong.
+    pub(crate) fn add_failure(&mut self, why: String) {
+        self.failures.push(why);
     }
 
-    /// Every sum held.
+    /// Every sum held, and nothing else went wrong.
     pub fn is_sound(&self) -> bool {
-        self.broken.is_empty()
+        self.broken.is_empty() && self.failures.is_empty()
     }
 
     /// The exit status that goes with it.
@@ -56,7 +60,10 @@ impl Ending {
 
 impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.is_sound() {
+        if !self.failures.is_empty() {
+            write!(f, "failed: {}; ", self.failures.join("; "))?;
+        }
+        if !self.broken.is_empty() {
             return write!(f, "ended, and the books do not balance: {}", self.broken.join("; "));
         }
         write!(
