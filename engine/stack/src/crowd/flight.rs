@@ -2,11 +2,10 @@
 //! more than `flights_max` of them, however many connections are open: they bound the memory, keep
 //! the pace, and are all that is ever sent again. What a flight means is decided elsewhere.
 
+use crate::flow::Keyed;
 use crate::tcp::Seq;
 use crate::time::{Duration, Instant};
-use siphasher::sip::SipHasher13;
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::hash::BuildHasher;
 
 /// The first wait for an answer (RFC 6298 section 2.1); each repetition waits twice as long.
 const RETRY: Duration = Duration::from_secs(1);
@@ -64,16 +63,6 @@ pub(super) struct Flight {
     due: Instant,
     /// It waits for its turn to send.
     is_queued: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Keyed([u64; 2]);
-
-impl BuildHasher for Keyed {
-    type Hasher = SipHasher13;
-    fn build_hasher(&self) -> SipHasher13 {
-        SipHasher13::new_with_keys(self.0[0], self.0[1])
-    }
 }
 
 /// All flights of a crowd. A place is the number of a flight while it lasts.

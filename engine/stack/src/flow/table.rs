@@ -5,9 +5,8 @@
 //! stay in the records; an entry of six bytes holds the number of the record, which kind it is, and
 //! enough of the hash to find the entry's place again.
 
-use super::FourTuple;
-use siphasher::sip::SipHasher13;
-use std::hash::Hasher;
+use super::{FourTuple, Keyed};
+use std::hash::{BuildHasher, Hasher};
 
 /// Groups of a table. At ten million connections a group holds 2,400, and moving them takes some
 /// microseconds.
@@ -38,7 +37,7 @@ pub enum Place {
 /// Maps four-tuples to places.
 #[derive(Debug)]
 pub struct Table {
-    key: [u64; 2],
+    key: Keyed,
     groups: Vec<Group>,
     len: usize,
     /// Entries of all groups, free ones included.
@@ -91,7 +90,7 @@ impl Table {
     /// An empty table whose hash uses `key`.
     pub fn new(key: [u64; 2]) -> Self {
         let groups = std::iter::repeat_with(Group::default).take(GROUPS).collect();
-        Table { key, groups, len: 0, n_entries: 0 }
+        Table { key: Keyed(key), groups, len: 0, n_entries: 0 }
     }
 
     /// How many tuples it holds.
@@ -150,7 +149,7 @@ impl Table {
 
     /// Group and tag of a tuple.
     fn spot(&self, tuple: &FourTuple) -> (usize, u32) {
-        let mut hasher = SipHasher13::new_with_keys(self.key[0], self.key[1]);
+        let mut hasher = self.key.build_hasher();
         hasher.write(&tuple.to_bytes());
         let hash = hasher.finish();
         ((hash >> 32) as usize % GROUPS, hash as u32 >> (32 - TAG_BITS))

@@ -5,12 +5,11 @@
 use super::config::Resolver;
 use super::fifo::{Fifo, Waits};
 use super::record::Records;
+use crate::flow::Keyed;
 use crate::stats::{Counter, Counters};
 use crate::time::{Duration, Instant};
 use crate::wire::ethernet::Mac;
-use siphasher::sip::SipHasher13;
 use std::collections::{HashMap, VecDeque};
-use std::hash::BuildHasher;
 use std::net::Ipv4Addr;
 
 /// Time between requests for one next hop.
@@ -48,16 +47,6 @@ struct Neighbor {
     /// One of our addresses, to ask from.
     asker: Ipv4Addr,
     waiting: Fifo,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Keyed([u64; 2]);
-
-impl BuildHasher for Keyed {
-    type Hasher = SipHasher13;
-    fn build_hasher(&self) -> SipHasher13 {
-        SipHasher13::new_with_keys(self.0[0], self.0[1])
-    }
 }
 
 /// A question to put on the wire, or to the kernel.
