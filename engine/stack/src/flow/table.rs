@@ -6,7 +6,6 @@
 //! enough of the hash to find the entry's place again.
 
 use super::{FourTuple, Keyed};
-use std::hash::{BuildHasher, Hasher};
 
 /// Groups of a table. At ten million connections a group holds 2,400, and moving them takes some
 /// microseconds.
@@ -149,9 +148,7 @@ impl Table {
 
     /// Group and tag of a tuple.
     fn spot(&self, tuple: &FourTuple) -> (usize, u32) {
-        let mut hasher = self.key.build_hasher();
-        hasher.write(&tuple.to_bytes());
-        let hash = hasher.finish();
+        let hash = self.key.hash(tuple);
         ((hash >> 32) as usize % GROUPS, hash as u32 >> (32 - TAG_BITS))
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// Local and remote address and port of a connection. 12 bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy)]
 pub struct FourTuple {
     local_addr: [u8; 4],
     remote_addr: [u8; 4],
@@ -37,6 +37,15 @@ impl FourTuple {
         SocketAddrV4::new(Ipv4Addr::from(self.remote_addr), self.remote_port)
     }
 
+    /// The tuple in two words: addresses, and ports.
+    pub fn to_words(&self) -> [u64; 2] {
+        let [local, remote] = [self.local_addr, self.remote_addr].map(u32::from_ne_bytes);
+        [
+            u64::from(local) << 32 | u64::from(remote),
+            u64::from(self.local_port) << 16 | u64::from(self.remote_port),
+        ]
+    }
+
     /// The tuple as bytes for a keyed hash.
     pub fn to_bytes(&self) -> [u8; 12] {
         let mut bytes = [0; 12];
@@ -47,6 +56,15 @@ impl FourTuple {
         bytes
     }
 }
+
+/// Two comparisons of words, where one by fields would be four.
+impl PartialEq for FourTuple {
+    fn eq(&self, other: &FourTuple) -> bool {
+        self.to_words() == other.to_words()
+    }
+}
+
+impl Eq for FourTuple {}
 
 impl fmt::Debug for FourTuple {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

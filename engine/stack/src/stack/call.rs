@@ -238,7 +238,7 @@ impl Stack {
 
     fn note_starved(&mut self, id: ConnId) {
         let Some(slot) = self.records.slot_of(id) else { return };
-        let Some(active) = self.records.get_mut(slot) else { return };
+        let Some((_, active)) = self.records.get_mut(slot) else { return };
         if !std::mem::replace(&mut active.starved, true) {
             self.starved.push_back(id);
         }

@@ -64,6 +64,10 @@ impl Stack {
     pub fn on_frame(&mut self, now: Instant, frame: &mut [u8], miss: Miss) -> Disposition {
         self.stats.inc(Counter::RxFrames);
         self.stats.add(Counter::RxBytes, frame.len() as u64);
+        if let Some(counter) = self.on_plain(now, frame) {
+            self.stats.inc(counter);
+            return Disposition::Done;
+        }
         match self.dispatch(now, frame, miss) {
             Fate::Use(counter) | Fate::Drop(counter) => {
                 self.stats.inc(counter);

@@ -43,17 +43,12 @@ impl Fifo {
         (self.head != NIL).then_some(self.head)
     }
 
-    /// Queues a record, unless it waits in a queue of this kind already.
-    pub(super) fn push(&mut self, records: &mut Records, slot: u32) {
-        if !records.is_queued(slot, self.waits) {
-            self.append(records, slot);
+    /// Takes the first record out, whose link this is.
+    pub(super) fn pop(&mut self, link: &mut Link) {
+        self.head = std::mem::replace(link, Link::NONE).next;
+        if self.head == NIL {
+            self.tail = NIL;
         }
-    }
-
-    pub(super) fn pop(&mut self, records: &mut Records) -> Option<u32> {
-        let slot = self.unlink_front(records)?;
-        records.link_mut(slot, self.waits).queued = false;
-        Some(slot)
     }
 
     /// Moves the first record to the end of `to`, a queue of the same kind, without its ceasing to
@@ -87,7 +82,8 @@ impl Fifo {
         (self.head, self.tail) = (NIL, NIL);
     }
 
-    fn append(&mut self, records: &mut Records, slot: u32) {
+    /// Queues a record, which must not wait in a queue of this kind already.
+    pub(super) fn append(&mut self, records: &mut Records, slot: u32) {
         *records.link_mut(slot, self.waits) = Link { next: NIL, queued: true };
         if self.tail == NIL {
             self.head = slot;

@@ -7,6 +7,7 @@
 //! ```
 //!
 //! - `demux`: a frame arrives: Ethernet, ARP, IPv4, ICMP, and the connection it is for
+//! - `plain`: the short way for the segments that a connection waits for
 //! - `arrival`: whether frames arrive at the queue that was foretold
 //! - `listen`: a segment without a connection: listeners and SYN cookies
 //! - `output`: the next frame to send
@@ -28,6 +29,7 @@ mod listen;
 mod neighbor;
 mod output;
 mod pages;
+mod plain;
 mod record;
 mod sleep;
 mod time_wait;
@@ -45,6 +47,7 @@ use crate::tcp::buffer::Pool;
 use crate::tcp::scoreboard::Segments;
 use crate::tcp::{Connection, Context, End, Events, State, Tick};
 use crate::time::{Duration, Instant};
+use crate::wire::plain::Headers;
 use arrival::ArrivalCheck;
 use fifo::{Fifo, Waits};
 use neighbor::Neighbors;
@@ -112,6 +115,8 @@ pub struct Stack {
     pool: Pool,
     segments: Segments,
     neighbors: Neighbors,
+    /// What the headers of all segments sent have in common.
+    headers: Headers,
     stats: Counters,
     /// Listening endpoints; the unspecified address stands for all of ours.
     listeners: BTreeMap<SocketAddrV4, u8>,
@@ -162,6 +167,7 @@ impl Stack {
             pool,
             segments,
             neighbors: Neighbors::new(config.neighbors_max, config.resolver, key),
+            headers: Headers::new(config.mac, config.ttl, config.dscp),
             stats: Counters::new(),
             listeners: BTreeMap::new(),
             cookies_sent_at: None,
@@ -251,22 +257,23 @@ impl Stack {
 
     /// The next connection with something to tell its application.
     pub fn poll_event(&mut self) -> Option<Event> {
-        while let Some(slot) = self.events.pop(&mut self.records) {
-            let record = &mut self.records[slot];
-            let events = record.conn.poll_event();
-            record.opened |= events.contains(Events::OPENED) || !record.conn.is_passive();
-            let end = if events.contains(Events::ENDED) { record.conn.end() } else { None };
-            if !record.opened {
+        while let Some(slot) = self.events.front() {
+            let (cell, active) = self.records.both_mut(slot);
+            self.events.pop(&mut active.links[Waits::Event as usize]);
+            let events = active.conn.poll_event();
+            active.opened |= events.contains(Events::OPENED) || !active.conn.is_passive();
+            let end = if events.contains(Events::ENDED) { active.conn.end() } else { None };
+            if !active.opened {
                 // It never got beyond the handshake: no application knows of it.
-                record.told |= end.is_some();
+                active.told |= end.is_some();
             }
-            if events.is_empty() || record.told {
+            if events.is_empty() || active.told {
                 self.retire(slot);
                 continue;
             }
-            record.told = end.is_some();
-            let (app, word) = (self.records.app(slot), self.records.word(slot));
-            return Some(Event { id: self.records.id(slot), app, word, events, end });
+            active.told = end.is_some();
+            let id = ConnId { slot, generation: cell.generation() };
+            return Some(Event { id, app: cell.app, word: cell.word, events, end });
         }
         None
     }
@@ -274,12 +281,13 @@ impl Stack {
     /// The event that [`Stack::poll_event`] returned has been handled; a connection that ended
     /// with it is gone.
     pub fn event_done(&mut self, id: ConnId) {
-        if let Some(slot) = self.records.slot_of(id) {
-            if self.records[slot].told {
-                let Stack { records, pool, segments, .. } = self;
-                records[slot].conn.release(pool, segments);
-            }
-            self.retire(slot);
+        let Stack { records, pool, segments, .. } = self;
+        let of_id = records.get_mut(id.slot).filter(|(cell, _)| cell.generation() == id.generation);
+        if let Some((_, active)) = of_id
+            && active.told
+        {
+            active.conn.release(pool, segments);
+            self.retire(id.slot);
         }
     }
 
@@ -306,19 +314,26 @@ impl Stack {
         Context { now, config: &config.tcp, pool, segments, stats }
     }
 
-    /// After anything happened to a connection: its deadline, its events and what it may have to
-    /// send are taken up, and a dead one goes.
+    /// After anything happened to a connection: its events and what it may have to send are taken up,
+    /// and a dead one goes. Its deadline is taken up when it leaves `ready` again, in the same turn:
+    /// most of those that a segment sets, the segment that answers it has cleared by then.
     fn after(&mut self, slot: u32) {
-        let conn = &self.records[slot].conn;
-        let (deadline, has_events, state) = (conn.poll_timeout(), conn.has_events(), conn.state());
-        self.wheel.arm(&mut self.records, slot, deadline);
-        if has_events {
-            self.events.push(&mut self.records, slot);
+        let active = &self.records[slot];
+        let state = active.conn.state();
+        let is_news = active.conn.has_events() && !active.is_queued(Waits::Event);
+        if !active.is_queued(Waits::Output) {
+            self.ready.append(&mut self.records, slot);
         }
-        self.ready.push(&mut self.records, slot);
+        if is_news {
+            self.events.append(&mut self.records, slot);
+        }
         match state {
             State::Closed => self.forget_tuple(slot),
-            State::TimeWait => self.bound_time_wait(slot),
+            State::TimeWait => {
+                // It may be over before anything else happens to the connection.
+                self.take_up_deadline(slot);
+                self.bound_time_wait(slot);
+            }
             _ => {}
         }
     }
@@ -335,12 +350,10 @@ impl Stack {
     /// Frees the record of a connection that is over, when nothing refers to it any more; one in
     /// TIME-WAIT comes to rest.
     fn retire(&mut self, slot: u32) {
-        let Active { conn, told, .. } = &self.records[slot];
-        let is_over = *told && matches!(conn.state(), State::Closed | State::TimeWait);
-        let busy = conn.owes_reset()
-            || self.records.is_queued(slot, Waits::Output)
-            || self.records.is_queued(slot, Waits::Event);
-        if !is_over || busy {
+        let active = &self.records[slot];
+        let conn = &active.conn;
+        let is_over = active.told && matches!(conn.state(), State::Closed | State::TimeWait);
+        if !is_over || conn.owes_reset() || active.is_queued_anywhere() {
             return;
         }
         if conn.state() == State::TimeWait {

@@ -30,16 +30,31 @@ const NEGATIVE: Duration = Duration::from_secs(3);
 /// What is known of a next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hop {
-    /// Send there.
-    Mac(Mac),
+    /// Send there; it was found this way.
+    Mac(Mac, Way),
     /// Asked; wait.
     Wait,
     /// It does not answer.
     Unreachable,
 }
 
+/// Where an entry was found, so that it need not be sought for every segment. An entry that goes leaves
+/// another generation behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Way {
+    at: u32,
+    generation: u32,
+}
+
+impl Way {
+    /// Nowhere yet.
+    pub(super) const NONE: Way = Way { at: u32::MAX, generation: 0 };
+}
+
 #[derive(Debug)]
 struct Neighbor {
+    /// How many entries were in this place before.
+    generation: u32,
     mac: Option<Mac>,
     /// When the MAC is old, the next request is due, or a failure is forgotten.
     deadline: Instant,
@@ -59,7 +74,12 @@ pub(super) struct Question {
 /// All next hops of a stack.
 #[derive(Debug)]
 pub(super) struct Neighbors {
-    entries: HashMap<Ipv4Addr, Neighbor, Keyed>,
+    /// Where the entry of an address is in `entries`.
+    places: HashMap<Ipv4Addr, u32, Keyed>,
+    /// As many as there ever were at a time.
+    entries: Vec<Neighbor>,
+    /// Places in `entries` that nobody has.
+    free: Vec<u32>,
     /// Addresses in the order in which they were added, for eviction; as many as entries.
     order: VecDeque<Ipv4Addr>,
     /// Addresses whose deadline matters, because a question is open; bounded like the entries.
@@ -73,13 +93,22 @@ pub(super) struct Neighbors {
 impl Neighbors {
     pub(super) fn new(max: u32, resolver: Resolver, key: [u64; 2]) -> Self {
         Neighbors {
-            entries: HashMap::with_hasher(Keyed(key)),
+            places: HashMap::with_hasher(Keyed(key)),
+            entries: Vec::new(),
+            free: Vec::new(),
             order: VecDeque::new(),
             open: VecDeque::new(),
             due: VecDeque::new(),
             max: max as usize,
             resolver,
         }
+    }
+
+    /// The MAC at the end of a way, while what is known of it is young.
+    pub(super) fn at(&self, now: Instant, way: Way) -> Option<Mac> {
+        let entry = self.entries.get(way.at as usize)?;
+        let is_good = entry.generation == way.generation && now < entry.deadline;
+        entry.mac.filter(|_| is_good)
     }
 
     /// What is known of `target`; asks if nothing is, or if what is known is old.
@@ -90,10 +119,11 @@ impl Neighbors {
         asker: Ipv4Addr,
         stats: &mut Counters,
     ) -> Hop {
-        if !self.entries.contains_key(&target) && !self.add(now, target, asker, None, stats) {
+        let known = self.places.get(&target).copied();
+        let Some(at) = known.or_else(|| self.add(now, target, asker, None, stats)) else {
             return Hop::Unreachable;
-        }
-        let Some(entry) = self.entries.get_mut(&target) else { return Hop::Unreachable };
+        };
+        let entry = &mut self.entries[at as usize];
         let given_up = entry.tries > TRIES_MAX;
         if now >= entry.deadline && (entry.tries == 0 || given_up) {
             entry.tries = 0;
@@ -101,7 +131,7 @@ impl Neighbors {
             Self::ask(&mut self.due, &mut self.open, now, target, entry);
         }
         match entry.mac {
-            Some(mac) => Hop::Mac(mac),
+            Some(mac) => Hop::Mac(mac, Way { at, generation: entry.generation }),
             None if entry.tries > TRIES_MAX => Hop::Unreachable,
             None => Hop::Wait,
         }
@@ -110,7 +140,7 @@ impl Neighbors {
     /// Segments by way of `target` get no answer (RFC 9293 section 3.8.3): it is asked for again before
     /// the next one leaves, unless it answered just now. What is known of it is used until then.
     pub(super) fn doubt(&mut self, now: Instant, target: Ipv4Addr, stats: &mut Counters) {
-        let Some(entry) = self.entries.get_mut(&target) else { return };
+        let Some(entry) = self.entry(target) else { return };
         let is_recent = now + TRUSTED_LEFT < entry.deadline;
         if entry.mac.is_some() && entry.tries == 0 && now < entry.deadline && !is_recent {
             entry.deadline = now;
@@ -120,7 +150,7 @@ impl Neighbors {
 
     /// The record at the front of `ready` waits for `target`, which [`Hop::Wait`] was said of.
     pub(super) fn park(&mut self, records: &mut Records, ready: &mut Fifo, target: Ipv4Addr) {
-        if let Some(entry) = self.entries.get_mut(&target) {
+        if let Some(entry) = self.entry(target) {
             ready.move_front(records, &mut entry.waiting);
         }
     }
@@ -134,7 +164,7 @@ impl Neighbors {
         records: &mut Records,
         ready: &mut Fifo,
     ) -> bool {
-        let Some(entry) = self.entries.get_mut(&addr) else { return false };
+        let Some(entry) = self.entry(addr) else { return false };
         entry.mac = Some(mac);
         entry.tries = 0;
         entry.deadline = now + LIFETIME;
@@ -150,9 +180,9 @@ impl Neighbors {
         mac: Mac,
         stats: &mut Counters,
     ) {
-        if self.entries.len() >= self.max {
+        if self.places.len() >= self.max {
             stats.inc(Counter::NeighborFull);
-        } else if !self.entries.contains_key(&addr) {
+        } else if !self.places.contains_key(&addr) {
             self.add(now, addr, Ipv4Addr::UNSPECIFIED, Some(mac), stats);
         }
     }
@@ -173,7 +203,8 @@ impl Neighbors {
     ) {
         for _ in 0..self.open.len() {
             let Some(addr) = self.open.pop_front() else { return };
-            let Some(entry) = self.entries.get_mut(&addr) else { continue };
+            let Some(&at) = self.places.get(&addr) else { continue };
+            let entry = &mut self.entries[at as usize];
             if entry.tries == 0 || entry.tries > TRIES_MAX {
                 continue;
             }
@@ -193,8 +224,13 @@ impl Neighbors {
 
     /// When [`Neighbors::on_timeout`] has work.
     pub(super) fn next(&self) -> Option<Instant> {
-        let deadlines = self.open.iter().filter_map(|addr| self.entries.get(addr));
-        deadlines.map(|entry| entry.deadline).min()
+        let places = self.open.iter().filter_map(|addr| self.places.get(addr));
+        places.map(|&at| self.entries[at as usize].deadline).min()
+    }
+
+    fn entry(&mut self, addr: Ipv4Addr) -> Option<&mut Neighbor> {
+        let at = *self.places.get(&addr)?;
+        Some(&mut self.entries[at as usize])
     }
 
     fn ask(
@@ -210,7 +246,7 @@ impl Neighbors {
         open.push_back(target);
     }
 
-    /// Adds an entry; makes room by dropping the oldest that nobody waits for.
+    /// Adds an entry; makes room by dropping the oldest that nobody waits for. Where it is.
     fn add(
         &mut self,
         now: Instant,
@@ -218,16 +254,28 @@ impl Neighbors {
         asker: Ipv4Addr,
         mac: Option<Mac>,
         stats: &mut Counters,
-    ) -> bool {
-        if self.entries.len() >= self.max && !self.evict() {
+    ) -> Option<u32> {
+        if self.places.len() >= self.max && !self.evict() {
             stats.inc(Counter::NeighborFull);
-            return false;
+            return None;
         }
         let deadline = if mac.is_some() { now + LIFETIME } else { now };
         let waiting = Fifo::new(Waits::Output);
-        self.entries.insert(addr, Neighbor { mac, deadline, tries: 0, asker, waiting });
+        let mut entry = Neighbor { generation: 0, mac, deadline, tries: 0, asker, waiting };
+        let at = match self.free.pop() {
+            Some(at) => {
+                entry.generation = self.entries[at as usize].generation;
+                self.entries[at as usize] = entry;
+                at
+            }
+            None => {
+                self.entries.push(entry);
+                self.entries.len() as u32 - 1
+            }
+        };
+        self.places.insert(addr, at);
         self.order.push_back(addr);
-        true
+        Some(at)
     }
 
     /// Drops one of the oldest entries; looks at a few, so that a turn stays bounded.
@@ -235,12 +283,16 @@ impl Neighbors {
         const LOOKS: usize = 16;
         for _ in 0..LOOKS.min(self.order.len()) {
             let Some(addr) = self.order.pop_front() else { return false };
-            let busy = self.entries.get(&addr).is_some_and(|e| e.waiting.front().is_some());
-            if !busy {
-                self.entries.remove(&addr);
-                return true;
+            if self.entry(addr).is_some_and(|entry| entry.waiting.front().is_some()) {
+                self.order.push_back(addr);
+                continue;
             }
-            self.order.push_back(addr);
+            if let Some(at) = self.places.remove(&addr) {
+                let generation = &mut self.entries[at as usize].generation;
+                *generation = generation.wrapping_add(1);
+                self.free.push(at);
+            }
+            return true;
         }
         false
     }

@@ -2,6 +2,7 @@
 //! wait in `ready`. A connection sends a burst and then goes to the end, so that a bulk transfer does
 //! not hold up the rest; one whose next hop is unknown waits at the neighbour instead.
 
+use super::fifo::Waits;
 use super::neighbor::{Hop, Question};
 use super::{Resolver, Stack};
 use crate::stats::Counter;
@@ -10,6 +11,7 @@ use crate::time::Instant;
 use crate::wire::arp::{self, Arp, ArpOperation};
 use crate::wire::ethernet::{self, Mac};
 use crate::wire::ipv4;
+use crate::wire::plain::Headers;
 use crate::wire::tcp;
 use std::net::Ipv4Addr;
 
@@ -63,14 +65,10 @@ impl Stack {
 
     fn next_segment(&mut self, now: Instant, buf: &mut [u8]) -> Option<usize> {
         while let Some(slot) = self.ready.front() {
-            let tuple = self.records.tuple(slot);
-            let (local, remote) = (*tuple.local().ip(), *tuple.remote().ip());
-            let hop = self.next_hop(remote);
-            let mac = match self.neighbors.lookup(now, hop, local, &mut self.stats) {
-                Hop::Mac(mac) => mac,
+            let mac = match self.hop(now, slot) {
+                Hop::Mac(mac, _) => mac,
                 Hop::Wait => {
-                    self.burst = 0;
-                    self.neighbors.park(&mut self.records, &mut self.ready, hop);
+                    self.park(slot);
                     // The question just asked leaves at once.
                     if let Some(len) = self.next_question(buf) {
                         return Some(len);
@@ -82,16 +80,16 @@ impl Stack {
                     continue;
                 }
             };
-            if !self.records[slot].in_table && self.find(&tuple).is_some() {
+            if !self.records[slot].in_table && self.find(&self.records.tuple(slot)).is_some() {
                 self.records[slot].conn.forget_ack();
             }
-            let (record, mut cx) = self.split(slot, now);
-            if let Some(out) = record.conn.poll_transmit(&mut cx) {
+            let (active, mut cx) = self.split(slot, now);
+            if let Some(out) = active.conn.poll_transmit(&mut cx) {
                 let len = self.emit_segment(slot, mac, out, buf);
-                let deadline = self.records[slot].conn.poll_timeout();
-                self.wheel.arm(&mut self.records, slot, deadline);
                 self.burst += 1;
-                if self.burst == BURST_MAX {
+                if !self.records[slot].conn.may_transmit() {
+                    self.drop_from_ready(slot);
+                } else if self.burst == BURST_MAX {
                     self.burst = 0;
                     self.ready.rotate(&mut self.records);
                 }
@@ -102,12 +100,38 @@ impl Stack {
         None
     }
 
+    /// What is known of the connection's next hop.
+    fn hop(&mut self, now: Instant, slot: u32) -> Hop {
+        let (cell, active) = self.records.both_mut(slot);
+        if let Some(mac) = self.neighbors.at(now, active.way) {
+            return Hop::Mac(mac, active.way);
+        }
+        let (local, remote) = (*cell.tuple.local().ip(), *cell.tuple.remote().ip());
+        let hop = self.neighbors.lookup(now, self.next_hop(remote), local, &mut self.stats);
+        if let Hop::Mac(_, way) = hop {
+            self.records[slot].way = way;
+        }
+        hop
+    }
+
+    /// The connection at the front waits for its next hop to become known; its deadlines count on.
+    fn park(&mut self, slot: u32) {
+        self.burst = 0;
+        let hop = self.next_hop(*self.records.tuple(slot).remote().ip());
+        self.neighbors.park(&mut self.records, &mut self.ready, hop);
+        self.take_up_deadline(slot);
+    }
+
+    pub(super) fn take_up_deadline(&mut self, slot: u32) {
+        let deadline = self.records[slot].conn.poll_timeout();
+        self.wheel.arm(&mut self.records, slot, deadline);
+    }
+
     /// The connection has nothing to send for now: it leaves the queue, its deadline is taken up.
     fn drop_from_ready(&mut self, slot: u32) {
         self.burst = 0;
-        self.ready.pop(&mut self.records);
-        let deadline = self.records[slot].conn.poll_timeout();
-        self.wheel.arm(&mut self.records, slot, deadline);
+        self.ready.pop(self.records.link_mut(slot, Waits::Output));
+        self.take_up_deadline(slot);
         self.retire(slot);
     }
 
@@ -135,15 +159,34 @@ impl Stack {
         let tuple = self.records.tuple(slot);
         let (local, remote) = (tuple.local(), tuple.remote());
         (out.tcp.src_port, out.tcp.dst_port) = (local.port(), remote.port());
+        let ends = (*local.ip(), *remote.ip());
+        let Some(data) = Headers::len(&out.tcp.options) else {
+            return self.emit_by_layers(slot, mac, ends, &out, buf);
+        };
+        let frame = &mut buf[..data + out.len as usize];
+        self.records[slot].conn.copy_payload(&self.pool, &out, &mut frame[data..]);
+        self.headers.emit(frame, mac, ends, out.ecn, &out.tcp);
+        frame.len()
+    }
+
+    /// Segments with options that few have.
+    fn emit_by_layers(
+        &self,
+        slot: u32,
+        mac: Mac,
+        (local, remote): (Ipv4Addr, Ipv4Addr),
+        out: &Outgoing,
+        buf: &mut [u8],
+    ) -> usize {
         let at = self.emit_ethernet(buf, mac, ethernet::TYPE_IPV4);
-        let mut header = self.ipv4_header(*local.ip(), *remote.ip(), ipv4::PROTOCOL_TCP);
+        let mut header = self.ipv4_header(local, remote, ipv4::PROTOCOL_TCP);
         header.ecn = out.ecn;
         let len = out.tcp.header_len() + out.len as usize;
         let start = at + header.emit(&mut buf[at..], len as u16);
         let payload = start + out.tcp.emit(&mut buf[start..]);
         let end = start + len;
-        self.records[slot].conn.copy_payload(&self.pool, &out, &mut buf[payload..end]);
-        tcp::fill_checksum(&mut buf[start..end], *local.ip(), *remote.ip());
+        self.records[slot].conn.copy_payload(&self.pool, out, &mut buf[payload..end]);
+        tcp::fill_checksum(&mut buf[start..end], local, remote);
         end
     }
 }

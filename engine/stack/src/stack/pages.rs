@@ -1,9 +1,7 @@
 //! Numbered cells in pages: growing never moves a cell and never stalls a turn, freed cells are used
 //! again, the last freed first, and a page that holds nothing goes back to the allocator. What a cell
-//! is while it is free its own type knows ([`Cell`]).
-
-/// Bytes of one page, about.
-const PAGE_BYTES: usize = 64 << 10;
+//! is while it is free its own type knows ([`Cell`]). A page is an array of a power of two, so that a
+//! number leads to its cell by a shift, a mask and one comparison.
 
 const NIL: u32 = u32::MAX;
 
@@ -16,10 +14,9 @@ pub(super) trait Cell {
     fn as_free(&self) -> Option<(u32, u32)>;
 }
 
+/// What is known of a page beside its cells.
 #[derive(Debug)]
-struct Page<T> {
-    /// Empty while the page has been given back.
-    cells: Box<[T]>,
+struct Page {
     /// Number within the page of the first free cell, which leads to the others.
     free: u32,
     n_live: u32,
@@ -30,10 +27,12 @@ struct Page<T> {
     next: u32,
 }
 
-/// All cells of a kind.
+/// All cells of a kind, `N` to a page.
 #[derive(Debug)]
-pub(super) struct Pages<T> {
-    pages: Vec<Page<T>>,
+pub(super) struct Pages<T, const N: usize> {
+    /// The cells of every page, apart from the rest: whoever looks for a cell reads nothing else.
+    cells: Vec<Option<Box<[T; N]>>>,
+    pages: Vec<Page>,
     /// First of the pages that have a free cell.
     open: u32,
     /// First of the numbers of pages that have been given back, through `next`.
@@ -45,12 +44,10 @@ pub(super) struct Pages<T> {
     len: u32,
 }
 
-impl<T: Cell> Pages<T> {
-    /// Cells of one page: a power of two, so that a number splits without a division.
-    const CELLS: usize = 1 << (PAGE_BYTES / size_of::<T>()).ilog2();
-
+impl<T: Cell, const N: usize> Pages<T, N> {
     pub(super) const fn new() -> Self {
-        Pages { pages: Vec::new(), open: NIL, gone: NIL, n_gone: 0, spare: NIL, len: 0 }
+        const { assert!(N.is_power_of_two()) };
+        Pages { cells: Vec::new(), pages: Vec::new(), open: NIL, gone: NIL, n_gone: 0, spare: NIL, len: 0 }
     }
 
     /// Live cells.
@@ -60,13 +57,14 @@ impl<T: Cell> Pages<T> {
 
     /// Cell numbers are below this.
     pub(super) fn n_cells(&self) -> u32 {
-        (self.pages.len() * Self::CELLS) as u32
+        (self.pages.len() * N) as u32
     }
 
     /// Bytes of memory that the pages take.
     pub(super) fn bytes(&self) -> usize {
         let n_held = self.pages.len() - self.n_gone as usize;
-        n_held * Self::CELLS * size_of::<T>() + self.pages.len() * size_of::<Page<T>>()
+        let per_page = size_of::<Page>() + size_of::<Option<Box<[T; N]>>>();
+        n_held * N * size_of::<T>() + self.pages.len() * per_page
     }
 
     /// Puts what `make` makes, of the generation of its cell, into a free cell; its number.
@@ -80,7 +78,7 @@ impl<T: Cell> Pages<T> {
         }
         let page = &mut self.pages[number as usize];
         let idx = page.free;
-        let cell = &mut page.cells[idx as usize];
+        let cell = &mut held_mut(&mut self.cells, number)[idx as usize];
         let (next, generation) = cell.as_free().expect("the free list leads to free cells only");
         *cell = make(generation);
         page.free = next;
@@ -89,16 +87,17 @@ impl<T: Cell> Pages<T> {
             self.close(number);
         }
         self.len += 1;
-        number * Self::CELLS as u32 + idx
+        number * N as u32 + idx
     }
 
     /// Frees a live cell of this `generation`.
     pub(super) fn remove(&mut self, cell: u32, generation: u32) {
         let (number, idx) = Self::split(cell);
         let page = &mut self.pages[number as usize];
-        debug_assert!(page.cells[idx].as_free().is_none(), "only live cells are freed");
+        let cell = &mut held_mut(&mut self.cells, number)[idx];
+        debug_assert!(cell.as_free().is_none(), "only live cells are freed");
         let generation = generation.wrapping_add(1);
-        page.cells[idx] = T::free(page.free, generation);
+        *cell = T::free(page.free, generation);
         page.generation = page.generation.max(generation);
         let was_full = page.free == NIL;
         page.free = idx as u32;
@@ -115,37 +114,38 @@ impl<T: Cell> Pages<T> {
 
     pub(super) fn get(&self, cell: u32) -> Option<&T> {
         let (number, idx) = Self::split(cell);
-        let cell = self.pages.get(number as usize)?.cells.get(idx)?;
+        let cell = &self.cells.get(number as usize)?.as_deref()?[idx];
+        cell.as_free().is_none().then_some(cell)
+    }
+
+    /// As [`Pages::get`].
+    pub(super) fn get_mut(&mut self, cell: u32) -> Option<&mut T> {
+        let (number, idx) = Self::split(cell);
+        let cell = &mut self.cells.get_mut(number as usize)?.as_deref_mut()?[idx];
         cell.as_free().is_none().then_some(cell)
     }
 
     /// A live cell.
     pub(super) fn at(&self, cell: u32) -> &T {
         let (number, idx) = Self::split(cell);
-        &self.pages[number as usize].cells[idx]
+        let held = self.cells[number as usize].as_deref();
+        &held.expect("a page that has a live cell is held")[idx]
     }
 
     /// A live cell.
     pub(super) fn at_mut(&mut self, cell: u32) -> &mut T {
         let (number, idx) = Self::split(cell);
-        &mut self.pages[number as usize].cells[idx]
+        &mut held_mut(&mut self.cells, number)[idx]
     }
 
     fn split(cell: u32) -> (u32, usize) {
-        let cells = Self::CELLS as u32;
-        (cell / cells, (cell % cells) as usize)
+        (cell / N as u32, cell as usize % N)
     }
 
     fn add_page(&mut self) {
         let number = if self.gone == NIL {
-            self.pages.push(Page {
-                cells: Box::default(),
-                free: NIL,
-                n_live: 0,
-                generation: 0,
-                prev: NIL,
-                next: NIL,
-            });
+            self.pages.push(Page { free: NIL, n_live: 0, generation: 0, prev: NIL, next: NIL });
+            self.cells.push(None);
             self.pages.len() as u32 - 1
         } else {
             let number = self.gone;
@@ -154,9 +154,10 @@ impl<T: Cell> Pages<T> {
             number
         };
         let page = &mut self.pages[number as usize];
-        let last = Self::CELLS as u32 - 1;
-        let next = |idx: u32| if idx == last { NIL } else { idx + 1 };
-        page.cells = (0..=last).map(|idx| T::free(next(idx), page.generation)).collect();
+        let next = |idx: u32| if idx == N as u32 - 1 { NIL } else { idx + 1 };
+        let cells: Box<[T]> =
+            (0..N as u32).map(|idx| T::free(next(idx), page.generation)).collect();
+        self.cells[number as usize] = cells.try_into().ok();
         page.free = 0;
         self.reopen(number);
     }
@@ -190,12 +191,17 @@ impl<T: Cell> Pages<T> {
             return;
         }
         self.close(number);
-        let page = &mut self.pages[number as usize];
-        page.cells = Box::default();
-        page.next = self.gone;
+        self.cells[number as usize] = None;
+        self.pages[number as usize].next = self.gone;
         self.gone = number;
         self.n_gone += 1;
     }
+}
+
+/// The cells of a page that is held.
+fn held_mut<T, const N: usize>(cells: &mut [Option<Box<[T; N]>>], number: u32) -> &mut [T; N] {
+    let held = cells[number as usize].as_deref_mut();
+    held.expect("a page that has a live cell is held")
 }
 
 #[cfg(test)]
@@ -203,6 +209,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
+
+    /// Cells of a page in these tests: few, so that pages come and go.
+    const N: usize = 64;
 
     /// A kilobyte, so that a page holds few.
     #[repr(align(1024))]
@@ -228,7 +237,7 @@ mod tests {
         /// behind.
         #[test]
         fn cells_come_and_go(operations in prop::collection::vec(any::<(bool, u16)>(), 1..2000)) {
-            let mut pages: Pages<Fat> = Pages::new();
+            let mut pages: Pages<Fat, N> = Pages::new();
             let mut model: BTreeMap<u32, u32> = BTreeMap::new();
             let mut seen = std::collections::BTreeSet::new();
             for (insert, pick) in operations {
@@ -251,7 +260,8 @@ mod tests {
                 pages.remove(cell, generation);
             }
             let n_pages = pages.pages.len();
-            prop_assert!(pages.bytes() <= PAGE_BYTES + n_pages * size_of::<Page<Fat>>());
+
+            prop_assert!(pages.bytes() <= N * size_of::<Fat>() + n_pages * 32);
         }
     }
 }

@@ -5,6 +5,7 @@
 //! reaches a new connection. Those in TIME-WAIT are elsewhere, in `time_wait`.
 
 use super::fifo::{Link, Waits};
+use super::neighbor::Way;
 use super::pages::{Cell, Pages};
 use super::wheel::WheelLink;
 use crate::flow::FourTuple;
@@ -17,6 +18,9 @@ pub(super) const SLOT_BYTES: usize = size_of::<Slot>();
 
 /// Bytes that one with work to do takes beside.
 pub(super) const ACTIVE_BYTES: usize = size_of::<Block>();
+
+/// Why an active record must be there.
+const AWAKE: &str = "the number of a connection that is awake";
 
 /// Names one connection of one stack, for as long as it lives and never again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,15 +42,15 @@ enum Kind {
 /// One connection. `dormant` is the connection while it sleeps; while it is active it is the number
 /// of its block, and in a free slot that of the next.
 #[derive(Debug)]
-struct Slot {
+pub(super) struct Slot {
     /// What the application keeps with the connection.
-    word: u64,
-    timer: WheelLink,
+    pub(super) word: u64,
+    pub(super) timer: WheelLink,
     /// The kind in two bits, above them the generation.
     tag: u32,
-    tuple: FourTuple,
+    pub(super) tuple: FourTuple,
     /// Which application it belongs to.
-    app: u8,
+    pub(super) app: u8,
     dormant: Dormant,
 }
 
@@ -62,7 +66,9 @@ pub(super) struct Active {
     pub(super) told: bool,
     /// The id is in the stack's list of connections that wait for the buffer pool.
     pub(super) starved: bool,
-    links: [Link; 2],
+    /// Where its next hop was found the last time.
+    pub(super) way: Way,
+    pub(super) links: [Link; 2],
 }
 
 /// A place for an active record.
@@ -88,7 +94,7 @@ impl Slot {
         self.tag = self.generation() << Self::KIND_BITS | kind as u32;
     }
 
-    fn generation(&self) -> u32 {
+    pub(super) fn generation(&self) -> u32 {
         self.tag >> Self::KIND_BITS
     }
 }
@@ -123,11 +129,11 @@ impl Cell for Block {
     }
 }
 
-/// All records.
+/// All records. A page of either kind has about 64 KiB.
 #[derive(Debug)]
 pub(super) struct Records {
-    slots: Pages<Slot>,
-    blocks: Pages<Block>,
+    slots: Pages<Slot, 1024>,
+    blocks: Pages<Block, 128>,
 }
 
 impl Records {
@@ -211,13 +217,19 @@ impl Records {
         }
     }
 
-    /// As [`Records::get`].
-    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Active> {
-        let cell = self.slots.get(slot).filter(|cell| cell.kind() == Kind::Active)?;
+    /// The slot and the active record of a connection, unless it sleeps or there is none. What the way
+    /// of a segment needs of a connection it gets here, once.
+    pub(super) fn get_mut(&mut self, slot: u32) -> Option<(&mut Slot, &mut Active)> {
+        let cell = self.slots.get_mut(slot).filter(|cell| cell.kind() == Kind::Active)?;
         match self.blocks.at_mut(cell.dormant.number()) {
-            Block::Live(active) => Some(active),
+            Block::Live(active) => Some((cell, active)),
             Block::Free { .. } => unreachable!("an active slot leads to a live block"),
         }
+    }
+
+    /// As [`Records::get_mut`], of a connection that is awake.
+    pub(super) fn both_mut(&mut self, slot: u32) -> (&mut Slot, &mut Active) {
+        self.get_mut(slot).expect(AWAKE)
     }
 
     /// There is a connection with this number.
@@ -262,21 +274,27 @@ impl Records {
     pub(super) fn link_mut(&mut self, slot: u32, waits: Waits) -> &mut Link {
         &mut self[slot].links[waits as usize]
     }
-
-    /// The connection waits in a queue of this kind.
-    pub(super) fn is_queued(&self, slot: u32, waits: Waits) -> bool {
-        self[slot].links[waits as usize].queued
-    }
 }
 
 impl Active {
     fn new(conn: Connection, opened: bool) -> Self {
-        Active { conn, in_table: true, opened, told: false, starved: false, links: [Link::NONE; 2] }
+        let (way, links) = (Way::NONE, [Link::NONE; 2]);
+        Active { conn, in_table: true, opened, told: false, starved: false, way, links }
+    }
+
+    /// It waits in a queue of this kind.
+    pub(super) fn is_queued(&self, waits: Waits) -> bool {
+        self.links[waits as usize].queued
+    }
+
+    /// It waits in a queue of either kind.
+    pub(super) fn is_queued_anywhere(&self) -> bool {
+        self.links.iter().any(|link| link.queued)
     }
 
     /// Nothing outside the connection keeps it awake.
     pub(super) fn is_idle(&self) -> bool {
-        let queued = self.links.iter().any(|link| link.queued);
+        let queued = self.is_queued_anywhere();
         self.in_table && self.opened && !self.told && !self.starved && !queued
     }
 }
@@ -284,13 +302,13 @@ impl Active {
 impl Index<u32> for Records {
     type Output = Active;
     fn index(&self, slot: u32) -> &Active {
-        self.get(slot).expect("the number of a connection that is awake")
+        self.get(slot).expect(AWAKE)
     }
 }
 
 impl IndexMut<u32> for Records {
     fn index_mut(&mut self, slot: u32) -> &mut Active {
-        self.get_mut(slot).expect("the number of a connection that is awake")
+        self.both_mut(slot).1
     }
 }
 

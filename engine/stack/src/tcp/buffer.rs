@@ -151,6 +151,13 @@ impl Queue {
 
     /// Copies bytes from `offset` on into `buf`; returns how many there were.
     pub fn copy_to(&self, pool: &Pool, offset: u32, buf: &mut [u8]) -> usize {
+        // A request lies in one chunk.
+        if let Some(bytes) = self.front(pool).get(offset as usize..)
+            && let Some(bytes) = bytes.get(..buf.len())
+        {
+            buf.copy_from_slice(bytes);
+            return buf.len();
+        }
         let (mut skip, mut done, mut idx) = (offset as usize, 0, self.head);
         while idx != NIL && done < buf.len() {
             let data = pool.data(idx);

@@ -9,7 +9,7 @@ use super::{
     TIMESTAMPS_BYTES, Tick,
 };
 use crate::stats::Counter;
-use crate::wire::tcp::{Flags, Tcp};
+use crate::wire::tcp::{Flags, Tcp, Timestamps};
 use std::ops::ControlFlow::{self, Break, Continue};
 
 /// What became of a segment.
@@ -34,7 +34,8 @@ impl Verdict {
     }
 }
 
-type Step = ControlFlow<Verdict>;
+/// How a step ends: with the verdict, or with the next step.
+pub(super) type Step = ControlFlow<Verdict>;
 
 impl Connection {
     /// A listener received this SYN: opens the passive side in SYN-RECEIVED.
@@ -135,7 +136,7 @@ impl Connection {
         self.check_rst(cx, seg)?;
         self.check_syn(cx, seg)?;
         self.check_ack(cx, seg, payload)?;
-        self.note_timestamp(seg);
+        self.note_timestamp(Seq(seg.seq), seg.options.timestamps);
         self.note_congestion(cx, seg.flags, ecn);
         self.active_at = Tick::at(cx.now);
         self.keepalive_probes = 0;
@@ -301,10 +302,10 @@ impl Connection {
 
     /// TS.Recent follows the segment that holds Last.ACK.sent (RFC 7323 section 4.3). Only now that
     /// its acknowledgement is known to be honest: a forged one would let PAWS drop all that follows.
-    fn note_timestamp(&mut self, seg: &Tcp) {
-        if let Some(stamps) = seg.options.timestamps
+    pub(super) fn note_timestamp(&mut self, seq: Seq, stamps: Option<Timestamps>) {
+        if let Some(stamps) = stamps
             && self.stamps.on
-            && Seq(seg.seq).le(self.stamps.last_ack)
+            && seq.le(self.stamps.last_ack)
             && Seq(stamps.value).ge(Seq(self.stamps.recent))
         {
             self.stamps.recent = stamps.value;
@@ -341,7 +342,7 @@ impl Connection {
             self.challenge(cx);
             return Break(Verdict::Drop(Counter::DropAck));
         }
-        let window_moved = self.update_window(seg, ack);
+        let window_moved = self.update_window(Seq(seg.seq), ack, seg.window);
         if ack == self.snd.una && self.snd.wnd == 0 && !self.detached {
             // An answered probe: a closed window may stay closed for ever (MUST-37), while an
             // application waits for it.
@@ -362,8 +363,7 @@ impl Connection {
     /// SND.WND follows the newest segment (section 3.10.7.4), and any that acknowledges more: the
     /// right edge of the window would otherwise move with SND.UNA, and the peer never offered that.
     /// Tells whether the window changed.
-    fn update_window(&mut self, seg: &Tcp, ack: Seq) -> bool {
-        let seq = Seq(seg.seq);
+    pub(super) fn update_window(&mut self, seq: Seq, ack: Seq, window: u16) -> bool {
         let fresh = self.snd.wl1.lt(seq)
             || (self.snd.wl1 == seq && self.snd.wl2.le(ack))
             || ack.gt(self.snd.una);
@@ -373,7 +373,7 @@ impl Connection {
         let before = self.snd.wnd;
         self.snd.wl1 = self.snd.wl1.max(seq);
         self.snd.wl2 = ack;
-        self.take_window(u32::from(seg.window) << self.snd.shift);
+        self.take_window(u32::from(window) << self.snd.shift);
         if before == 0 && self.snd.wnd > 0 && self.in_flight() == 0 {
             // The persist timer has done its work.
             self.timers.retransmit = Tick::NEVER;
@@ -420,6 +420,11 @@ impl Connection {
         if seq != self.rcv.nxt {
             return self.keep_for_reassembly(cx, seq, payload);
         }
+        self.take_next(cx, payload)
+    }
+
+    /// The bytes that come next; their ACK is owed.
+    pub(super) fn take_next(&mut self, cx: &mut Context<'_>, payload: &[u8]) -> Step {
         let stored = self.rcv.queue.append(cx.pool, payload, u32::MAX) as u32;
         if stored == 0 {
             self.rcv.ack = true;

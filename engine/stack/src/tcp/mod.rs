@@ -4,6 +4,7 @@
 //! lent to each call in a [`Context`].
 //!
 //! - `input`: a segment arrives (RFC 9293 section 3.10.7, step by step)
+//! - `predicted`: the short way for the one that comes next
 //! - `recovery`: what its acknowledgement says of the segments in flight, and what is lost
 //! - `output`: the next segment to send
 //! - `timeout`: what happens when a deadline passes
@@ -28,6 +29,7 @@ mod input;
 pub mod isn;
 mod output;
 mod pmtu;
+mod predicted;
 pub mod prr;
 pub mod rack;
 mod recovery;

@@ -36,6 +36,7 @@ impl Connection {
             State::Closed if self.end != Some(End::Closed) => None,
             State::Closed | State::TimeWait => self.next_ack(cx),
             State::SynSent | State::SynReceived => self.next_syn(cx).or_else(|| self.next_ack(cx)),
+            _ if !self.snd.probe_tail && self.is_undisturbed() => self.next_undisturbed(cx),
             _ => self
                 .next_sack(cx)
                 .or_else(|| self.next_retransmission(cx))
@@ -45,6 +46,32 @@ impl Connection {
                 .or_else(|| self.next_probe(cx))
                 .or_else(|| self.next_ack(cx)),
         }
+    }
+
+    /// What remains of the order when nothing is lost or held out of order, and no tail is to be probed.
+    fn next_undisturbed(&mut self, cx: &mut Context<'_>) -> Option<Outgoing> {
+        if self.snd.nxt.lt(self.data_end())
+            && let Some(out) = self.next_data(cx, 0)
+        {
+            return Some(out);
+        }
+        if self.snd.fin == Fin::Queued || self.snd.probe {
+            return self
+                .next_fin(cx)
+                .or_else(|| self.next_probe(cx))
+                .or_else(|| self.next_ack(cx));
+        }
+        if self.rcv.ack { self.next_ack(cx) } else { None }
+    }
+
+    /// There may be something to send, so that it is worth to ask: false is certain.
+    pub fn may_transmit(&self) -> bool {
+        self.rcv.ack
+            || self.snd.nxt != self.data_end()
+            || self.state != State::Established
+            || self.snd.probe
+            || self.snd.probe_tail
+            || self.snd.board.lost_bytes() > 0
     }
 
     /// Copies the payload of `out` into `buf`, which is as long as the payload.

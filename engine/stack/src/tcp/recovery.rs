@@ -11,7 +11,7 @@ use super::slow_start::Round;
 use super::{Connection, Context, Events, Fin, Seq, State, Tick};
 use crate::stats::Counter;
 use crate::time::Duration;
-use crate::wire::tcp::{Flags, Tcp};
+use crate::wire::tcp::{Flags, Tcp, Timestamps};
 
 /// Duplicate ACKs that begin a fast retransmit without SACK (RFC 5681 section 3.2).
 const DUP_ACKS: u16 = 3;
@@ -82,7 +82,7 @@ impl Connection {
         } else {
             self.count_duplicates(&mut news, is_dup);
         }
-        self.take_round_trip(cx, seg, &news);
+        self.take_round_trip(cx, seg.options.timestamps, &news);
         self.end_tail_probe(cx, seg, &news, is_dup);
         let losses = self.detect_losses(cx, news.n > 0);
         self.control_congestion(cx, seg, &news, in_flight, losses.bytes);
@@ -93,6 +93,37 @@ impl Connection {
             // keepalive probes, would hold the timeout off for ever (RFC 6298 section 5.3).
             self.arm_retransmit(cx, losses.look_again);
         }
+    }
+
+    /// What [`Connection::on_ack`] comes to when `ack` acknowledges new data and there is nothing to
+    /// repair: no losses, no reduction, no probe ([`Connection::is_undisturbed`]).
+    pub(super) fn on_plain_ack(
+        &mut self,
+        cx: &mut Context<'_>,
+        ack: Seq,
+        stamps: Option<Timestamps>,
+    ) {
+        let (mut news, in_flight) = (News::default(), self.in_flight());
+        self.take_cumulative(cx, ack, &mut news);
+        self.take_round_trip(cx, stamps, &news);
+        self.grow_window(cx, &news, in_flight);
+        if self.in_flight() == 0 {
+            self.timers.retransmit = Tick::NEVER;
+        } else {
+            self.arm_retransmit(cx, None);
+        }
+    }
+
+    /// Nothing is missing in either direction, and nothing follows from an earlier loss.
+    pub(super) fn is_undisturbed(&self) -> bool {
+        let board = &self.snd.board;
+        let n_disturbed = board.sacked_bytes() | board.lost_bytes() | u32::from(self.snd.dup_acks);
+        n_disturbed == 0
+            && board.is_in_order()
+            && self.snd.tail_probe.is_none()
+            && self.rcv.reassembly.is_empty()
+            && self.rcv.dsack.is_none()
+            && self.congestion.phase() == Phase::Open
     }
 
     /// Bytes in the network: neither received nor lost (RFC 6675 section 4). Without SACK each
@@ -243,11 +274,11 @@ impl Connection {
 
     /// One sample of the round trip: a segment that was sent once (Karn), or else the timestamp that
     /// came back with an acknowledgement of new data, which cannot be mistaken (RFC 7323 section 4.1).
-    fn take_round_trip(&mut self, cx: &Context<'_>, seg: &Tcp, news: &News) {
+    fn take_round_trip(&mut self, cx: &Context<'_>, stamps: Option<Timestamps>, news: &News) {
         let rto_min = cx.config.rto_min;
         if let Some(rtt_us) = news.rtt_us.filter(|_| !news.is_ambiguous) {
             self.rtt.sample(rtt_us, rto_min);
-        } else if let Some(stamps) = seg.options.timestamps
+        } else if let Some(stamps) = stamps
             && self.stamps.on
             && news.n > 0
             && stamps.echo != 0
@@ -358,22 +389,27 @@ impl Connection {
                 self.reduce_by(news.delivered, news.n > 0 && lost == 0);
             }
             Phase::Open | Phase::Loss if news.n > 0 && !ended => {
-                let acked = Acked {
-                    now: Tick::at(cx.now),
-                    n: news.n,
-                    in_flight,
-                    rtt_ms: self.rtt.srtt_us / 1_000,
-                    mss: u32::from(self.snd.mss),
-                    round: Round {
-                        una: self.snd.una,
-                        nxt: self.snd.nxt,
-                        rtt_us: news.rtt_us.filter(|_| !news.is_ambiguous),
-                    },
-                };
-                self.congestion.on_ack(cx.config.congestion, &acked);
+                self.grow_window(cx, news, in_flight);
             }
             Phase::Open | Phase::Loss => {}
         }
+    }
+
+    /// New data was acknowledged while nothing reduces the window.
+    fn grow_window(&mut self, cx: &Context<'_>, news: &News, in_flight: u32) {
+        let acked = Acked {
+            now: Tick::at(cx.now),
+            n: news.n,
+            in_flight,
+            rtt_ms: self.rtt.srtt_us / 1_000,
+            mss: u32::from(self.snd.mss),
+            round: Round {
+                una: self.snd.una,
+                nxt: self.snd.nxt,
+                rtt_us: news.rtt_us.filter(|_| !news.is_ambiguous),
+            },
+        };
+        self.congestion.on_ack(cx.config.congestion, &acked);
     }
 
     /// PRR's part of an acknowledgement.

@@ -18,6 +18,7 @@ pub mod checksum;
 pub mod ethernet;
 pub mod icmp;
 pub mod ipv4;
+pub mod plain;
 pub mod tcp;
 
 /// Why bytes were refused.

@@ -193,8 +193,9 @@ impl Tcp {
     }
 }
 
-/// Says whether the checksum is a partial one; an error when it is wrong.
-fn verify(
+/// Says whether the checksum of a whole segment is a partial one; an error when it is wrong. `field` is
+/// what the segment has in its place.
+pub(super) fn verify(
     segment: &[u8],
     field: u16,
     src: Ipv4Addr,

@@ -1,0 +1,53 @@
+//! The segment that a connection waits for (the header prediction of RFC 1144's author): the next in
+//! order, in its plain form, while nothing is lost, closing or in doubt. For such a segment the steps
+//! of `input` are known to pass, so what remains is what follows from its acknowledgement and its data.
+//! Nothing is decided in here that `input` would decide differently: the pieces are its own, and the
+//! short way may be left at any time.
+
+use super::{Connection, Context, Seq, State, Tick, Verdict};
+use crate::wire::plain::Plain;
+use std::ops::ControlFlow::{Break, Continue};
+
+impl Connection {
+    /// True when the segment is one that [`Connection::on_predicted`] takes.
+    pub fn predicts(&self, seg: &Plain) -> bool {
+        let Connection { snd, rcv, stamps, .. } = self;
+        let acked = Seq(seg.ack) - snd.una;
+        let is_young = match seg.timestamps {
+            Some(sent) => stamps.on && Seq(sent.value).ge(Seq(stamps.recent)),
+            None => !stamps.on,
+        };
+        self.state == State::Established
+            && Seq(seg.seq) == rcv.nxt
+            && seg.len() <= self.rcv_wnd()
+            && acked <= snd.max - snd.una
+            // A duplicate ACK is for `recovery` to judge.
+            && (acked > 0 || !seg.is_empty())
+            // A closed window has a timer of its own.
+            && seg.window > 0
+            && snd.wnd > 0
+            && is_young
+            && rcv.fin.is_none()
+            && self.is_undisturbed()
+    }
+
+    /// Takes a segment that was predicted, and its data.
+    pub fn on_predicted(&mut self, cx: &mut Context<'_>, seg: &Plain, data: &[u8]) -> Verdict {
+        let (seq, ack) = (Seq(seg.seq), Seq(seg.ack));
+        self.update_window(seq, ack, seg.window);
+        if ack != self.snd.una {
+            self.on_plain_ack(cx, ack, seg.timestamps);
+        }
+        self.note_timestamp(seq, seg.timestamps);
+        self.note_congestion(cx, seg.flags, seg.ecn);
+        self.active_at = Tick::at(cx.now);
+        self.keepalive_probes = 0;
+        if data.is_empty() {
+            return Verdict::Accept;
+        }
+        match self.take_next(cx, data) {
+            Break(verdict) => verdict,
+            Continue(()) => Verdict::Accept,
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! A TCP segment in its plain form, as nearly all come and go: an untagged frame, IPv4 without options
+//! and not a fragment, and a TCP header with the timestamps in their usual place, or no option at all.
+//! It is read and written in one go, with constant offsets. Whatever has any other form is left to the
+//! parsers of the layers; they accept the plain form too, and read the same from it.
+
+use super::checksum::{Sum, pseudo_header_v4};
+use super::ethernet::{self, Mac, TYPE_IPV4};
+use super::ipv4::{self, PROTOCOL_TCP};
+use super::tcp::{self, ChecksumPolicy, Flags, Options, Tcp, Timestamps, verify};
+use super::{WireError, ipv4_at, u16_at, u32_at};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::ops::Range;
+
+/// Where the IPv4 header begins, and where the segment does.
+const IP_AT: usize = ethernet::HEADER_BYTES;
+const TCP_AT: usize = IP_AT + ipv4::HEADER_BYTES;
+
+/// Length of all headers without an option, and with timestamps.
+const HEADERS: usize = TCP_AT + tcp::HEADER_BYTES;
+const HEADERS_STAMPED: usize = HEADERS + STAMPS;
+
+/// Length of the timestamps option with the two NOPs that align it (RFC 7323 appendix A), and its first
+/// word.
+const STAMPS: usize = 12;
+const STAMPS_PREFIX: u32 = 0x0101_080a;
+
+/// First word of an IPv4 header without options: all but the length.
+const VERSION: u8 = 0x45;
+
+const MORE_FRAGMENTS_OR_OFFSET: u16 = 0x3fff;
+const DONT_FRAGMENT: u16 = 0x4000;
+
+/// What was read of a segment in its plain form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plain {
+    /// Who sent it.
+    pub src: SocketAddrV4,
+    /// Whom it is for.
+    pub dst: SocketAddrV4,
+    /// Sequence number of the first byte of data.
+    pub seq: u32,
+    /// The next sequence number that the sender expects.
+    pub ack: u32,
+    /// ACK, or ACK and PSH.
+    pub flags: Flags,
+    /// The receive window, not yet scaled.
+    pub window: u16,
+    /// The two ECN bits of the packet.
+    pub ecn: u8,
+    /// The timestamps, if it has them.
+    pub timestamps: Option<Timestamps>,
+    /// Where the data begin and end in the frame.
+    data: (usize, usize),
+}
+
+impl Plain {
+    /// Reads the segment in a frame for `mac`, or nothing if the frame has another form. All lengths
+    /// and the header's checksum have been verified then; that of the segment has not.
+    pub fn read(frame: &[u8], mac: Mac) -> Option<Plain> {
+        let head = frame.first_chunk::<HEADERS>()?;
+        let is_plain = Mac::at(head, 0) == mac
+            && u16_at(head, 12) == TYPE_IPV4
+            && head[IP_AT] == VERSION
+            && u16_at(head, 20) & MORE_FRAGMENTS_OR_OFFSET == 0
+            && head[23] == PROTOCOL_TCP;
+        let flags = Flags::from_bits(head[47]);
+        if !is_plain || !(flags == Flags::ACK || flags == Flags::ACK | Flags::PSH) {
+            return None;
+        }
+        let end = IP_AT + usize::from(u16_at(head, 16));
+        let (start, timestamps) = match head[46] >> 4 {
+            5 => (HEADERS, None),
+            8 => (HEADERS_STAMPED, Some(stamps(frame)?)),
+            _ => return None,
+        };
+        let has_room = start <= end && end <= frame.len();
+        if !has_room || Sum::new().add_bytes(&head[IP_AT..TCP_AT]).fold() != 0xffff {
+            return None;
+        }
+        Some(Plain {
+            src: SocketAddrV4::new(ipv4_at(head, 26), u16_at(head, 34)),
+            dst: SocketAddrV4::new(ipv4_at(head, 30), u16_at(head, 36)),
+            seq: u32_at(head, 38),
+            ack: u32_at(head, 42),
+            flags,
+            window: u16_at(head, 48),
+            ecn: head[15] & 0b11,
+            timestamps,
+            data: (start, end),
+        })
+    }
+
+    /// Bytes of data.
+    pub fn len(&self) -> u32 {
+        (self.data.1 - self.data.0) as u32
+    }
+
+    /// It carries no data.
+    pub fn is_empty(&self) -> bool {
+        self.data.0 == self.data.1
+    }
+
+    /// Where the data are in the frame.
+    pub fn data(&self) -> Range<usize> {
+        self.data.0..self.data.1
+    }
+
+    /// Verifies the checksum of the segment in the frame that this was read from; tells whether it is a
+    /// partial one.
+    pub fn verify(&self, frame: &[u8], policy: ChecksumPolicy) -> Result<bool, WireError> {
+        let segment = frame.get(TCP_AT..self.data.1).ok_or(WireError::Truncated)?;
+        let field = segment.get(16..18).ok_or(WireError::Truncated)?;
+        let field = u16::from_be_bytes([field[0], field[1]]);
+        verify(segment, field, *self.src.ip(), *self.dst.ip(), policy)
+    }
+}
+
+fn stamps(frame: &[u8]) -> Option<Timestamps> {
+    let option = frame.get(HEADERS..)?.first_chunk::<STAMPS>()?;
+    let is_it = u32_at(option, 0) == STAMPS_PREFIX;
+    is_it.then(|| Timestamps { value: u32_at(option, 4), echo: u32_at(option, 8) })
+}
+
+/// The headers of a segment as a stack sends it, as far as all have them in common.
+#[derive(Clone, Copy, Debug)]
+pub struct Headers {
+    /// Ethernet and IPv4, with zeros in what differs.
+    bytes: [u8; TCP_AT],
+    /// The sum of the IPv4 header.
+    ip: Sum,
+    /// The protocol's part of the pseudo-header's sum.
+    pseudo: Sum,
+}
+
+impl Headers {
+    /// What a stack with this address sends. The identification is 0, for nothing that it sends may be
+    /// fragmented (RFC 6864).
+    pub fn new(src: Mac, ttl: u8, dscp: u8) -> Self {
+        let mut bytes = [0; TCP_AT];
+        bytes[6..12].copy_from_slice(&src.0);
+        bytes[12..14].copy_from_slice(&TYPE_IPV4.to_be_bytes());
+        (bytes[14], bytes[15]) = (VERSION, dscp << 2);
+        bytes[20..22].copy_from_slice(&DONT_FRAGMENT.to_be_bytes());
+        (bytes[22], bytes[23]) = (ttl, PROTOCOL_TCP);
+        let pseudo =
+            pseudo_header_v4(Ipv4Addr::UNSPECIFIED, Ipv4Addr::UNSPECIFIED, PROTOCOL_TCP, 0);
+        Headers { ip: Sum::new().add_bytes(&bytes[IP_AT..]), bytes, pseudo }
+    }
+
+    /// Length of all headers of a segment with these options, if they have the plain form.
+    pub fn len(options: &Options) -> Option<usize> {
+        let is_plain = !options.sack_permitted
+            && options.mss.is_none()
+            && options.window_scale.is_none()
+            && options.sack.is_empty();
+        let len = if options.timestamps.is_some() { HEADERS_STAMPED } else { HEADERS };
+        is_plain.then_some(len)
+    }
+
+    /// Writes all headers into a frame that holds the data already, and nothing behind them. `tcp` has
+    /// its ports, and options for which [`Headers::len`] gives a length.
+    ///
+    /// # Panics
+    /// When the frame is shorter than its headers, or the packet longer than 65,535 bytes.
+    pub fn emit(
+        &self,
+        frame: &mut [u8],
+        to: Mac,
+        (src, dst): (Ipv4Addr, Ipv4Addr),
+        ecn: u8,
+        tcp: &Tcp,
+    ) {
+        let packet = u16::try_from(frame.len() - IP_AT).expect("the MTU is below 65,536 bytes");
+        let ends = Sum::new().add_u32(src.to_bits()).add_u32(dst.to_bits());
+        let (head, mut data) = frame.split_first_chunk_mut::<HEADERS>().expect("headers fit");
+        head[..TCP_AT].copy_from_slice(&self.bytes);
+        head[0..6].copy_from_slice(&to.0);
+        head[15] |= ecn;
+        head[16..18].copy_from_slice(&packet.to_be_bytes());
+        let ip = self.ip.add_sum(ends).add_u16(packet).add_u16(u16::from(ecn));
+        head[24..26].copy_from_slice(&ip.finish().to_be_bytes());
+        head[26..30].copy_from_slice(&src.octets());
+        head[30..34].copy_from_slice(&dst.octets());
+
+        let mut sum = self.pseudo.add_sum(ends).add_u16(packet - ipv4::HEADER_BYTES as u16);
+        let mut words = 5;
+        if let Some(Timestamps { value, echo }) = tcp.options.timestamps {
+            let (option, rest) = data.split_first_chunk_mut::<STAMPS>().expect("headers fit");
+            put(option, 0, STAMPS_PREFIX, &mut sum);
+            put(option, 4, value, &mut sum);
+            put(option, 8, echo, &mut sum);
+            data = rest;
+            words = 8;
+        }
+        put(head, 34, u32::from(tcp.src_port) << 16 | u32::from(tcp.dst_port), &mut sum);
+        put(head, 38, tcp.seq, &mut sum);
+        put(head, 42, tcp.ack, &mut sum);
+        let control = words << 28 | u32::from(tcp.flags.bits()) << 16 | u32::from(tcp.window);
+        put(head, 46, control, &mut sum);
+        put(head, 50, u32::from(tcp.urgent), &mut sum);
+        head[50..52].copy_from_slice(&sum.add_bytes(data).finish().to_be_bytes());
+    }
+}
+
+/// Writes a word of a header and adds it to the sum.
+fn put<const N: usize>(header: &mut [u8; N], at: usize, word: u32, sum: &mut Sum) {
+    header[at..at + 4].copy_from_slice(&word.to_be_bytes());
+    *sum = sum.add_u32(word);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::ethernet::Ethernet;
+    use crate::wire::ipv4::Ipv4;
+    use proptest::prelude::*;
+
+    const OURS: Mac = Mac([2, 0, 0, 0, 0, 1]);
+    const PEER: Mac = Mac([2, 0, 0, 0, 0, 2]);
+
+    /// A frame as the emitters of the layers write it.
+    fn by_layers(src: SocketAddrV4, dst: SocketAddrV4, ecn: u8, tcp: &Tcp, data: &[u8]) -> Vec<u8> {
+        let mut frame = vec![0; 128 + data.len()];
+        let ether = Ethernet { dst: OURS, src: PEER, vlan_id: None, ethertype: TYPE_IPV4 };
+        let at = ether.emit(&mut frame);
+        let ip = Ipv4 {
+            src: *src.ip(),
+            dst: *dst.ip(),
+            protocol: PROTOCOL_TCP,
+            ttl: 61,
+            dscp: 9,
+            ecn,
+            id: 0,
+            dont_fragment: true,
+            more_fragments: false,
+            fragment_offset: 0,
+        };
+        let len = tcp.header_len() + data.len();
+        let at = at + ip.emit(&mut frame[at..], len as u16);
+        tcp.emit(&mut frame[at..]);
+        frame.truncate(at + len);
+        frame[at + tcp.header_len()..].copy_from_slice(data);
+        tcp::fill_checksum(&mut frame[at..], *src.ip(), *dst.ip());
+        frame
+    }
+
+    proptest! {
+        /// Both ways write the same bytes, and the plain one reads what was written.
+        #[test]
+        fn the_plain_way_is_that_of_the_layers(
+            ends in any::<(u32, u16, u32, u16)>(),
+            numbers in any::<(u32, u32, u16)>(),
+            psh in any::<bool>(),
+            ecn in 0u8..4,
+            stamps in prop::option::of(any::<(u32, u32)>()),
+            data in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let src = SocketAddrV4::new(ends.0.into(), ends.1);
+            let dst = SocketAddrV4::new(ends.2.into(), ends.3);
+            let timestamps = stamps.map(|(value, echo)| Timestamps { value, echo });
+            let tcp = Tcp {
+                src_port: src.port(),
+                dst_port: dst.port(),
+                seq: numbers.0,
+                ack: numbers.1,
+                flags: if psh { Flags::ACK | Flags::PSH } else { Flags::ACK },
+                window: numbers.2,
+                urgent: 0,
+                options: Options { timestamps, ..Options::default() },
+            };
+            let expected = by_layers(src, dst, ecn, &tcp, &data);
+            let at = Headers::len(&tcp.options).expect("the options are plain");
+            let mut frame = vec![0xaa; at];
+            frame.extend(&data);
+            let headers = Headers::new(PEER, 61, 9);
+            headers.emit(&mut frame, OURS, (*src.ip(), *dst.ip()), ecn, &tcp);
+            prop_assert_eq!(&frame, &expected);
+
+            frame.extend([0; 7]);
+            let plain = Plain::read(&frame, OURS).expect("padding does not matter");
+            prop_assert_eq!((plain.src, plain.dst), (src, dst));
+            prop_assert_eq!((plain.seq, plain.ack, plain.window), numbers);
+            prop_assert_eq!((plain.flags, plain.ecn, plain.timestamps), (tcp.flags, ecn, timestamps));
+            prop_assert_eq!(&frame[plain.data()], &data[..]);
+            prop_assert_eq!(plain.verify(&frame, ChecksumPolicy::Verify), Ok(false));
+            frame[TCP_AT] ^= 1;
+            prop_assert_eq!(plain.verify(&frame, ChecksumPolicy::Verify), Err(WireError::BadChecksum));
+        }
+
+        /// Bytes of any kind are read without a panic, and only if the layers read the same from them.
+        #[test]
+        fn what_is_read_the_layers_read_too(
+            at in 0usize..70,
+            byte in any::<u8>(),
+            cut in 0usize..90,
+        ) {
+            let (src, dst) = (SocketAddrV4::new([10, 0, 0, 2].into(), 9), SocketAddrV4::new([10, 0, 0, 1].into(), 7));
+            let timestamps = Some(Timestamps { value: 5, echo: 6 });
+            let options = Options { timestamps, ..Options::default() };
+            let tcp = Tcp { src_port: 9, dst_port: 7, flags: Flags::ACK, options, ..Tcp::default() };
+            let mut frame = by_layers(src, dst, 0, &tcp, b"sixteen bytes....");
+            if at < frame.len() {
+                frame[at] = byte;
+            }
+            frame.truncate(cut);
+            let Some(plain) = Plain::read(&frame, OURS) else { return Ok(()) };
+            let (ether, at) = Ethernet::parse(&frame).expect("it was read");
+            prop_assert!(ether.dst == OURS && ether.vlan_id.is_none());
+            let (ip, packet) = Ipv4::parse(&frame[at..]).expect("it was read");
+            prop_assert!(!ip.is_fragment());
+            let segment = &frame[at + packet.start..at + packet.end];
+            let parsed = Tcp::parse(segment, ip.src, ip.dst, ChecksumPolicy::Trust).expect("so was this");
+            prop_assert_eq!(parsed.tcp.options.timestamps, plain.timestamps);
+            prop_assert_eq!((parsed.tcp.seq, parsed.tcp.ack), (plain.seq, plain.ack));
+            prop_assert_eq!(&segment[parsed.payload_offset..], &frame[plain.data()]);
+        }
+    }
+}
