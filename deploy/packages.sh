@@ -2,10 +2,8 @@
 # What the machine must have, sourced by demo.sh, vm.sh and test.sh: Debian packages, installed when
 # they are missing, and a Rust that is new enough, which only its user can install.
 
-# clang compiles the XDP program, libclang reads C headers for the bindings, m4 and binutils build
-# libxdp, and libelf and zlib are linked into the daemon.
-PACKAGES_BUILD=(build-essential binutils ca-certificates clang libclang-dev libelf-dev
-    linux-libc-dev m4 pkg-config zlib1g-dev)
+# clang compiles the XDP program, and libelf and zlib are linked into the daemon.
+PACKAGES_BUILD=(build-essential ca-certificates clang libelf-dev linux-libc-dev pkg-config zlib1g-dev)
 # The lab, and reading reports.
 PACKAGES_DEMO=(ethtool iproute2 jq)
 # The kernel's side of the end-to-end tests.

@@ -17,6 +17,12 @@ unsafe impl Plain for u32 {}
 unsafe impl Plain for [u8; libc::IFNAMSIZ] {}
 // SAFETY: three 32-bit numbers without padding.
 unsafe impl Plain for libc::ucred {}
+// SAFETY: sixteen 64-bit numbers without padding.
+unsafe impl Plain for libc::xdp_mmap_offsets {}
+// SAFETY: two 64-bit numbers and four 32-bit numbers without padding.
+unsafe impl Plain for libc::xdp_umem_reg {}
+// SAFETY: six 64-bit numbers without padding.
+unsafe impl Plain for libc::xdp_statistics {}
 
 /// Sets option `name` of `level` to `value`.
 pub(crate) fn set<T: Plain>(

@@ -5,16 +5,17 @@
 use super::error::XdpError;
 use super::frames::{BadDesc, Frames, Place};
 use super::options::XdpOptions;
+use super::ring::Desc;
 use super::socket::{Outcome, Xsk};
-use super::statistics::{Counters, N_STATISTICS, Statistic};
+use super::statistics::{Counters, N_STATISTICS, NOTHING, Statistic};
 use super::umem::Umem;
 use crate::sys::interface::Interface;
-use barewire_stack::device::{BATCH_MAX, Batch, Device, Frame, Ledger};
+use crate::sys::sockopt;
+use barewire_stack::device::{Batch, Device, Frame, Ledger};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
-use xsk_rs::FrameDesc;
 
 /// Why [`XdpDevice::wait`] returned; neither is a timeout (or a signal).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +36,6 @@ pub struct XdpDevice {
     xsk: Xsk,
     counters: Counters,
     kicks_max: u32,
-    /// Descriptors on their way into or out of a ring; means nothing between calls.
-    descs: [FrameDesc; BATCH_MAX],
 }
 
 impl XdpDevice {
@@ -54,21 +53,21 @@ impl XdpDevice {
         }
         options.check_mtu(interface.mtu)?;
         let umem = Umem::new(options)?;
-        let xsk = Xsk::bind(options, &interface, &umem)?;
+        let mut xsk = Xsk::new(options, &umem)?;
+        let mut frames = Frames::new(umem.n_frames(), options.frame_bytes);
+        refill(options, &mut frames, &mut xsk);
+        xsk.bind(options, &interface)?;
         let outcome = xsk.negotiate(options, &interface, umem.huge_pages())?;
-        let mut device = XdpDevice {
+        Ok(XdpDevice {
             options: options.clone(),
             interface,
             outcome,
-            frames: Frames::new(umem.n_frames(), options.frame_bytes),
+            frames,
             umem,
             xsk,
             counters: Counters::default(),
             kicks_max: Xsk::kicks_max(options, &outcome),
-            descs: [FrameDesc::default(); BATCH_MAX],
-        };
-        device.refill();
-        Ok(device)
+        })
     }
 
     /// What the kernel granted.
@@ -95,7 +94,7 @@ impl XdpDevice {
 
     /// All counters of the queue: the kernel's and the device's own. One system call.
     pub fn statistics(&self) -> io::Result<[Statistic; N_STATISTICS]> {
-        let kernel = self.xsk.tx.fd().xdp_statistics()?;
+        let kernel = sockopt::get(self.as_fd(), libc::SOL_XDP, libc::XDP_STATISTICS, NOTHING)?;
         Ok(self.counters.list(&kernel))
     }
 
@@ -133,40 +132,16 @@ impl XdpDevice {
 
     /// Takes back every frame the kernel has sent. At most a ring of them.
     fn reclaim(&mut self) {
-        for _ in 0..self.options.completion_ring as usize / BATCH_MAX {
-            // SAFETY: the ring is of the umem that all descriptors here belong to.
-            let n = unsafe { self.xsk.completion.consume(&mut self.descs) };
-            for desc in &self.descs[..n] {
-                match self.frames.complete(desc.addr() as u64) {
-                    Ok(idx) => {
-                        self.umem.reset(idx);
-                    }
-                    Err(BadDesc::Duplicate) => self.counters.completion_duplicate += 1,
-                    Err(_) => self.counters.completion_outside_umem += 1,
-                }
-            }
-            if n < BATCH_MAX {
-                break;
+        let n = self.xsk.completion.peek(self.options.completion_ring);
+        for _ in 0..n {
+            match self.frames.complete(self.xsk.completion.take()) {
+                Ok(_) => {}
+                Err(BadDesc::Duplicate) => self.counters.completion_duplicate += 1,
+                Err(_) => self.counters.completion_outside_umem += 1,
             }
         }
-    }
-
-    /// Fills the fill ring as far as free frames go. At most a ring of them.
-    fn refill(&mut self) {
-        for _ in 0..self.options.fill_ring as usize / BATCH_MAX {
-            let wanted = self.frames.to_fill(&self.options).min(BATCH_MAX as u32);
-            let n = self.xsk.fill.nb_free(wanted).min(wanted) as usize;
-            for desc in &mut self.descs[..n] {
-                let idx = self.frames.take_free(Place::Fill).expect("to_fill counts free frames");
-                *desc = self.umem.reset(idx);
-            }
-            // SAFETY: frames of this umem that were free until now, so they are in no other ring and
-            // in no token; the ledger says Fill, so no view of them is made until they come back.
-            let submitted = unsafe { self.xsk.fill.produce(&self.descs[..n]) };
-            assert_eq!(submitted, n, "the fill ring had room");
-            if n < BATCH_MAX {
-                break;
-            }
+        if n > 0 {
+            self.xsk.completion.release();
         }
     }
 
@@ -206,8 +181,8 @@ impl XdpDevice {
     }
 
     /// Descriptors in the TX ring that the kernel has not taken yet.
-    fn tx_waiting(&mut self) -> u32 {
-        self.options.tx_ring - self.xsk.tx.nb_free_exact()
+    fn tx_waiting(&self) -> u32 {
+        self.xsk.tx.waiting()
     }
 
     fn wake_rx(&mut self) {
@@ -237,51 +212,45 @@ impl XdpDevice {
 impl Device for XdpDevice {
     fn rx_batch(&mut self, batch: &mut Batch) -> usize {
         self.reclaim();
-        self.refill();
+        refill(&self.options, &mut self.frames, &mut self.xsk);
         self.flush();
         let before = batch.len();
-        // SAFETY: the ring is of the umem that all descriptors here belong to; what comes out of it
-        // is judged before it is used.
-        let n = unsafe { self.xsk.rx.consume(&mut self.descs[..batch.room()]) };
+        let n = self.xsk.rx.peek(batch.room() as u32);
         if n == 0 {
             self.wake_rx();
+            return 0;
         }
-        for i in 0..n {
-            let desc = self.descs[i];
-            let len = desc.lengths().data() as u64;
-            match self.frames.receive(desc.addr() as u64, len, desc.options()) {
-                Ok(frame) => {
-                    self.umem.received(frame.idx(), desc);
-                    batch.push(frame);
-                }
+        for _ in 0..n {
+            let Desc { addr, len, options } = self.xsk.rx.take();
+            match self.frames.receive(addr, u64::from(len), options) {
+                Ok(frame) => batch.push(frame),
                 Err(bad) => self.refuse(bad),
             }
         }
+        self.xsk.rx.release();
         batch.len() - before
     }
 
     fn tx_batch(&mut self, batch: &mut Batch) -> usize {
         self.reclaim();
-        let room = self.xsk.tx.nb_free(batch.len() as u32) as usize;
-        let n = batch.len().min(room);
-        for (desc, frame) in self.descs.iter_mut().zip(batch.drain(n)) {
+        let n = self.xsk.tx.reserve(batch.len() as u32) as usize;
+        for frame in batch.drain(n) {
             assert!(frame.len() > 0, "the kernel would keep an empty frame for ever");
+            let desc =
+                Desc { addr: self.umem.address(&frame), len: u32::from(frame.len()), options: 0 };
             let moved = self.frames.shift(frame.idx(), Place::Held, Place::Tx);
             assert!(moved, "{frame:?} is no token of this device");
-            *desc = self.umem.to_send(&frame);
+            // SAFETY: a frame of this umem whose token ends here, so it is in no other ring; the
+            // ledger says Tx, so no view of it is made until it completes.
+            unsafe { self.xsk.tx.put(desc) };
         }
-        // SAFETY: frames of this umem whose tokens ended above, so they are in no other ring; the
-        // ledger says Tx, so no view of them is made until they complete.
-        let submitted = unsafe { self.xsk.tx.produce(&self.descs[..n]) };
-        assert_eq!(submitted, n, "the TX ring had room");
+        self.xsk.tx.submit();
         self.flush();
         n
     }
 
     fn alloc(&mut self) -> Option<Frame> {
-        let frame = self.frames.alloc(&self.options)?;
-        self.umem.reset(frame.idx());
-        Some(frame)
+        self.frames.alloc(&self.options)
     }
 
     fn release(&mut self, frame: Frame) {
@@ -304,6 +273,20 @@ impl Device for XdpDevice {
 
     fn ledger(&self) -> Ledger {
         self.frames.ledger()
+    }
+}
+
+/// Fills the fill ring as far as free frames go.
+fn refill(options: &XdpOptions, frames: &mut Frames, xsk: &mut Xsk) {
+    let n = xsk.fill.reserve(frames.to_fill(options).min(options.fill_ring));
+    for _ in 0..n {
+        let idx = frames.take_free(Place::Fill).expect("to_fill counts free frames");
+        // SAFETY: a frame of this umem that was free until now, so it is in no other ring and in no
+        // token; the ledger says Fill, so no view of it is made until it comes back.
+        unsafe { xsk.fill.put(frames.address(idx)) };
+    }
+    if n > 0 {
+        xsk.fill.submit();
     }
 }
 

@@ -57,6 +57,12 @@ pub enum XdpError {
          and CAP_BPF"
     )]
     NotPermitted,
+    /// The kernel has no such sockets.
+    #[error(
+        "the kernel knows no AF_XDP sockets: it is built without CONFIG_XDP_SOCKETS, or older than \
+         Linux 4.18"
+    )]
+    NoSockets,
     /// The umem could not be made.
     #[error("cannot make a umem of {n_bytes} bytes: {source}{}", umem_remedy(.source))]
     Umem {
@@ -122,7 +128,6 @@ fn umem_remedy(source: &io::Error) -> &'static str {
              LimitMEMLOCK=infinity), or grant CAP_IPC_LOCK"
         }
         Some(libc::ENOMEM) => "; there is not enough memory: use fewer frames or queues",
-        Some(libc::EAFNOSUPPORT) => "; the kernel is built without CONFIG_XDP_SOCKETS",
         _ => "",
     }
 }

@@ -103,7 +103,7 @@ impl Frames {
         let fragment = self.within_packet;
         self.within_packet = options & XDP_PKT_CONTD != 0;
         let idx = self.frame_at(addr).ok_or(BadDesc::OutsideUmem)?;
-        let offset = (addr % u64::from(self.frame_bytes)) as u32;
+        let offset = addr as u32 & (self.frame_bytes - 1);
         let bad = if options != 0 || fragment {
             Some(BadDesc::Options)
         } else if len == 0 {
@@ -179,9 +179,15 @@ impl Frames {
         self.counts[to as usize] += 1;
     }
 
+    /// Where frame `idx` begins in the umem.
+    pub(super) fn address(&self, idx: u32) -> u64 {
+        u64::from(idx) * u64::from(self.frame_bytes)
+    }
+
     /// The frame that `addr` lies in. Data may begin anywhere in it: drivers and programs move them.
     fn frame_at(&self, addr: u64) -> Option<u32> {
-        let idx = addr / u64::from(self.frame_bytes);
+        // A shift, for this is done for every frame: options demand a power of two.
+        let idx = addr >> self.frame_bytes.trailing_zeros();
         (idx < self.places.len() as u64).then_some(idx as u32)
     }
 }

@@ -1,22 +1,23 @@
 //! AF_XDP sockets as a [`Device`](barewire_stack::device::Device): one umem and one socket per NIC
-//! queue, shared with nobody, over libxdp (`xsk-rs`).
+//! queue, shared with nobody, over the kernel's own interface.
 //!
 //! * [`options`]: what to open, with the arithmetic of its frames.
 //! * `umem`: the frames' memory. `frames`: where each frame is, and the judgement of what the kernel
-//!   hands back. `socket`: the four rings, bound to a queue, and what the kernel granted.
+//!   hands back. `ring`: one of the four rings. `socket`: all of them, bound to a queue, and what the
+//!   kernel granted.
 //! * [`device`]: the batches in and out that a worker sees.
 //!
 //! Nothing here knows a protocol, loads an eBPF program or fills an XSKMAP: the socket shows its
 //! descriptor to whoever does. This folder may use unsafe; what it exports is safe. A descriptor
 //! from the kernel is input: it is checked in release builds, and a bad one is counted by name.
 //!
-//! libxdp gives the fill ring only after `bind`, so frames for reception are posted right after it
-//! and not before.
+//! Frames for reception are posted before the socket is bound: some zero-copy drivers want them then.
 
 pub mod device;
 mod error;
 mod frames;
 pub mod options;
+mod ring;
 mod socket;
 pub mod statistics;
 mod umem;

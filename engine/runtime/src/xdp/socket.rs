@@ -3,16 +3,15 @@
 
 use super::error::XdpError;
 use super::options::{BusyPoll, Mode, XdpOptions};
-use super::umem::{Umem, os_error};
+use super::ring::{Addr, Consumer, Desc, Producer, Which};
+use super::umem::Umem;
 use crate::sys::interface::Interface;
 use crate::sys::sockopt;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::thread;
 use std::time::Duration;
-use xsk_rs::config::{BindFlags, LibxdpFlags, QueueSize, SocketConfig};
-use xsk_rs::{CompQueue, FillQueue, RxQueue, Socket, TxQueue};
 
 // Options that the libc crate does not know yet, from linux/socket.h and linux/if_xdp.h.
 const SO_BUSY_POLL: libc::c_int = 46;
@@ -61,29 +60,40 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// A bound socket. Closing it takes it out of every XSKMAP.
+/// A socket with its rings. Closing it takes it out of every XSKMAP.
 #[derive(Debug)]
 pub(super) struct Xsk {
-    pub(super) rx: RxQueue,
-    pub(super) tx: TxQueue,
-    pub(super) fill: FillQueue,
-    pub(super) completion: CompQueue,
+    pub(super) rx: Consumer<Desc>,
+    pub(super) tx: Producer<Desc>,
+    pub(super) fill: Producer<Addr>,
+    pub(super) completion: Consumer<Addr>,
+    fd: OwnedFd,
 }
 
 impl Xsk {
+    /// A socket with `umem` and the rings of `options`, not bound yet: what is put in its fill ring
+    /// now is there when the first frame arrives.
+    pub(super) fn new(options: &XdpOptions, umem: &Umem) -> Result<Self, XdpError> {
+        let failed = |source| open_error(options, source);
+        let fd = socket().map_err(failed)?;
+        umem.register(fd.as_fd())?;
+        let at = fd.as_fd();
+        Ok(Xsk {
+            fill: Producer::new(at, Which::Fill, options.fill_ring).map_err(failed)?,
+            completion: Consumer::new(at, Which::Completion, options.completion_ring)
+                .map_err(failed)?,
+            rx: Consumer::new(at, Which::Rx, options.rx_ring).map_err(failed)?,
+            tx: Producer::new(at, Which::Tx, options.tx_ring).map_err(failed)?,
+            fd,
+        })
+    }
+
     /// Binds to the queue of `options`, waiting a bounded time for a predecessor to let go of it.
-    pub(super) fn bind(
-        options: &XdpOptions,
-        interface: &Interface,
-        umem: &Umem,
-    ) -> Result<Self, XdpError> {
+    pub(super) fn bind(&self, options: &XdpOptions, interface: &Interface) -> Result<(), XdpError> {
         let mut waited = Duration::ZERO;
         let mut pause = Duration::from_millis(1);
         loop {
-            let error = match create(options, umem) {
-                Ok(xsk) => return Ok(xsk),
-                Err(e) => e,
-            };
+            let Err(error) = bind(self.fd(), options, interface) else { return Ok(()) };
             if error.raw_os_error() != Some(libc::EBUSY) || waited >= BUSY_WAIT {
                 return Err(bind_error(options, interface, waited, error));
             }
@@ -129,8 +139,7 @@ impl Xsk {
 
     /// The socket's descriptor.
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the rings keep the socket open at least as long as `self` is borrowed.
-        unsafe { BorrowedFd::borrow_raw(self.tx.fd().as_raw_fd()) }
+        self.fd.as_fd()
     }
 
     /// The NAPI that busy polling would drive; none until the first frame in copy mode, and none at
@@ -180,25 +189,41 @@ impl Xsk {
     }
 }
 
-fn create(options: &XdpOptions, umem: &Umem) -> io::Result<Xsk> {
-    let ring = |size| QueueSize::new(size).expect("the options demand a power of two");
+fn socket() -> io::Result<OwnedFd> {
+    // SAFETY: takes and returns plain numbers.
+    let fd = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just made this descriptor for us and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn bind(fd: BorrowedFd<'_>, options: &XdpOptions, interface: &Interface) -> io::Result<()> {
     let copying = match options.mode {
-        Mode::Auto => BindFlags::empty(),
-        Mode::ZeroCopy => BindFlags::XDP_ZEROCOPY,
-        Mode::Copy => BindFlags::XDP_COPY,
+        Mode::Auto => 0,
+        Mode::ZeroCopy => libc::XDP_ZEROCOPY,
+        Mode::Copy => libc::XDP_COPY,
     };
-    let config = SocketConfig::builder()
-        .rx_queue_size(ring(options.rx_ring))
-        .tx_queue_size(ring(options.tx_ring))
-        .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
-        .bind_flags(copying | BindFlags::XDP_USE_NEED_WAKEUP)
-        .build();
-    let ifname = options.ifname.parse().expect("an interface of this name was found");
-    // SAFETY: libxdp's program loading is inhibited, and the umem is not shared with another socket.
-    let made = unsafe { Socket::new(config, umem.region(), &ifname, options.queue) };
-    let (tx, rx, rings) = made.map_err(|e| os_error(&e))?;
-    let (fill, completion) = rings.expect("the only socket of a umem gets its rings");
-    Ok(Xsk { rx, tx, fill, completion })
+    let address = libc::sockaddr_xdp {
+        sxdp_family: libc::AF_XDP as u16,
+        sxdp_flags: copying | libc::XDP_USE_NEED_WAKEUP,
+        sxdp_ifindex: interface.ifindex,
+        sxdp_queue_id: options.queue,
+        sxdp_shared_umem_fd: 0,
+    };
+    let len = size_of_val(&address) as libc::socklen_t;
+    // SAFETY: `address` is `len` readable bytes that live beyond the call.
+    let bound = unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), len) };
+    if bound < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn open_error(options: &XdpOptions, source: io::Error) -> XdpError {
+    match source.raw_os_error() {
+        Some(libc::EPERM) => XdpError::NotPermitted,
+        Some(libc::EAFNOSUPPORT) => XdpError::NoSockets,
+        _ => XdpError::Bind { ifname: options.ifname.clone(), queue: options.queue, source },
+    }
 }
 
 fn bind_error(

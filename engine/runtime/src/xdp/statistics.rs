@@ -1,8 +1,6 @@
 //! The counters of one queue: what the kernel counts for the socket, and what the device counts
 //! itself. Names and help are for people; nothing is aggregated or published here.
 
-use xsk_rs::socket::XdpStatistics;
-
 /// How many counters a device has.
 pub const N_STATISTICS: usize = 18;
 
@@ -17,9 +15,19 @@ pub struct Statistic {
     pub help: &'static str,
 }
 
+/// What the kernel has counted for a new socket.
+pub(super) const NOTHING: libc::xdp_statistics = libc::xdp_statistics {
+    rx_dropped: 0,
+    rx_invalid_descs: 0,
+    tx_invalid_descs: 0,
+    rx_ring_full: 0,
+    rx_fill_ring_empty_descs: 0,
+    tx_ring_empty_descs: 0,
+};
+
 /// The counters without their values, in the order of every list.
 pub fn statistics_list() -> [Statistic; N_STATISTICS] {
-    Counters::default().list(&XdpStatistics::default())
+    Counters::default().list(&NOTHING)
 }
 
 /// What the device counts itself.
@@ -41,39 +49,39 @@ pub(super) struct Counters {
 
 impl Counters {
     /// All counters of the queue, the kernel's first.
-    pub(super) fn list(&self, kernel: &XdpStatistics) -> [Statistic; N_STATISTICS] {
+    pub(super) fn list(&self, kernel: &libc::xdp_statistics) -> [Statistic; N_STATISTICS] {
         let row = |name, value, help| Statistic { name, value, help };
         [
             row(
                 "xsk_rx_dropped",
-                kernel.rx_dropped(),
+                kernel.rx_dropped,
                 "frames the kernel dropped for another reason, such as one larger than a umem frame",
             ),
             row(
                 "xsk_rx_invalid_descs",
-                kernel.rx_invalid_descs(),
+                kernel.rx_invalid_descs,
                 "fill descriptors the kernel found invalid; never happens unless the umem is broken",
             ),
             row(
                 "xsk_tx_invalid_descs",
-                kernel.tx_invalid_descs(),
+                kernel.tx_invalid_descs,
                 "TX descriptors the kernel found invalid; never happens unless the umem is broken",
             ),
             row(
                 "xsk_rx_ring_full",
-                kernel.rx_ring_full(),
+                kernel.rx_ring_full,
                 "frames dropped because the RX ring was full: the worker is too slow or rx_ring too \
                  small",
             ),
             row(
                 "xsk_rx_fill_ring_empty",
-                kernel.rx_fill_ring_empty_descs(),
+                kernel.rx_fill_ring_empty_descs,
                 "times the kernel found no frame to receive into: too few frames, or fill_ring too \
                  small",
             ),
             row(
                 "xsk_tx_ring_empty",
-                kernel.tx_ring_empty_descs(),
+                kernel.tx_ring_empty_descs,
                 "times the kernel came to the end of the TX ring; normal",
             ),
             row(

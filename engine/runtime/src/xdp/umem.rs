@@ -1,28 +1,27 @@
-//! The memory of the frames, and the descriptor that says where the data of each begin. Who may touch
-//! a frame when is not known here: callers show the token, and `frames` knows whether it is good.
+//! The memory of the frames, equal pieces of one region. Who may touch a frame when is not known here:
+//! callers show the token, and `frames` knows whether it is good.
 
 use super::error::XdpError;
 use super::options::{HugePages, XdpOptions};
 use crate::sys::memory;
+use crate::sys::sockopt;
 use barewire_stack::device::Frame;
-use std::error::Error;
 use std::io;
-use std::num::NonZeroU32;
+use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
 use std::slice;
-use xsk_rs::FrameDesc;
-use xsk_rs::config::{FrameSize, QueueSize, UmemConfig};
 
-/// A umem of equal frames.
+/// A umem of equal frames, mapped for as long as this lives.
 #[derive(Debug)]
 pub(super) struct Umem {
-    region: xsk_rs::Umem,
-    /// Each frame with its data at the headroom's end, as long as fits.
-    home: Box<[FrameDesc]>,
-    /// Each frame with its data where they are now, always as long as fits: how many of these bytes
-    /// mean something is in the token.
-    descs: Box<[FrameDesc]>,
+    at: NonNull<u8>,
+    n_frames: u32,
+    frame_bytes: u32,
     huge_pages: bool,
 }
+
+// SAFETY: the region belongs to this value alone, and nothing in it belongs to a thread.
+unsafe impl Send for Umem {}
 
 impl Umem {
     /// A umem as `options` ask for it. In huge pages the number of frames grows to fill the last one.
@@ -31,7 +30,7 @@ impl Umem {
             let page = memory::huge_page_bytes().ok().flatten().unwrap_or(0);
             let frames_per_page = u32::try_from(page).unwrap_or(0) / options.frame_bytes;
             let n_frames = options.n_frames.next_multiple_of(frames_per_page.max(1));
-            match allocate(options, n_frames, true) {
+            match Umem::map(n_frames, options.frame_bytes, true) {
                 Ok(umem) => return Ok(umem),
                 Err(source) if options.huge_pages == HugePages::Require => {
                     let n_bytes = u64::from(n_frames) * u64::from(options.frame_bytes);
@@ -45,24 +44,50 @@ impl Umem {
                 Err(_) => {}
             }
         }
-        allocate(options, options.n_frames, false).map_err(|source| {
-            if source.raw_os_error() == Some(libc::EPERM) {
-                return XdpError::NotPermitted;
-            }
+        Umem::map(options.n_frames, options.frame_bytes, false).map_err(|source| {
             let n_bytes = u64::from(options.n_frames) * u64::from(options.frame_bytes);
             XdpError::Umem { n_bytes, source }
         })
     }
 
-    /// The region, to make a socket of it.
-    pub(super) fn region(&self) -> &xsk_rs::Umem {
-        &self.region
+    fn map(n_frames: u32, frame_bytes: u32, huge_pages: bool) -> io::Result<Self> {
+        let huge = if huge_pages { libc::MAP_HUGETLB } else { 0 };
+        // SAFETY: a fresh private mapping at an address the kernel chooses; the result is checked
+        // below.
+        let at = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                n_frames as usize * frame_bytes as usize,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE | huge,
+                -1,
+                0,
+            )
+        };
+        if at == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let at = NonNull::new(at.cast()).expect("mmap never gives address zero unasked");
+        Ok(Umem { at, n_frames, frame_bytes, huge_pages })
+    }
+
+    /// Makes it the umem of a socket that is not bound yet.
+    pub(super) fn register(&self, fd: BorrowedFd<'_>) -> Result<(), XdpError> {
+        let region = libc::xdp_umem_reg {
+            addr: self.at.as_ptr() as u64,
+            len: self.n_bytes() as u64,
+            chunk_size: self.frame_bytes,
+            headroom: 0,
+            flags: 0,
+            tx_metadata_len: 0,
+        };
+        sockopt::set(fd, libc::SOL_XDP, libc::XDP_UMEM_REG, region)
+            .map_err(|source| XdpError::Umem { n_bytes: self.n_bytes() as u64, source })
     }
 
     /// How many frames there are.
     pub(super) fn n_frames(&self) -> u32 {
-        // No more than N_FRAMES_MAX and what fills one huge page.
-        self.home.len() as u32
+        self.n_frames
     }
 
     /// True when the frames lie in huge pages.
@@ -70,40 +95,16 @@ impl Umem {
         self.huge_pages
     }
 
-    /// The descriptor of frame `idx` with its data back at the headroom's end.
-    pub(super) fn reset(&mut self, idx: u32) -> FrameDesc {
-        self.descs[idx as usize] = self.home[idx as usize];
-        self.home[idx as usize]
-    }
-
-    /// Takes note of where the kernel put the data of frame `idx`.
-    pub(super) fn received(&mut self, idx: u32, desc: FrameDesc) {
-        self.descs[idx as usize] = widest(&self.region, desc);
-    }
-
-    /// The descriptor to transmit `frame` with. (A descriptor knows no length of its own until it is
-    /// told one; without it the kernel drops the frame as invalid and never completes it.)
-    pub(super) fn to_send(&self, frame: &Frame) -> FrameDesc {
-        let mut desc = self.descs[frame.idx() as usize];
-        // SAFETY: the descriptor came from this umem, and the view is dropped at once; nothing is
-        // read or written through it.
-        let mut data = unsafe { self.region.data_mut(&mut desc) };
-        let mut cursor = data.cursor();
-        cursor.set_pos(usize::from(frame.len()));
-        assert_eq!(cursor.pos(), usize::from(frame.len()), "{frame:?} is longer than its frame");
-        desc
-    }
-
     /// The data of `frame`.
     ///
     /// # Safety
     /// The frame must be in nobody else's hands: neither the kernel's nor another token's.
     pub(super) unsafe fn bytes(&self, frame: &Frame) -> &[u8] {
-        let desc = &self.descs[frame.idx() as usize];
-        // SAFETY: the descriptor came from this umem and spans no more than its frame, which by the
-        // caller's promise nobody writes while `self` is borrowed.
-        let data = unsafe { self.region.data(desc) };
-        &data.contents()[..usize::from(frame.len())]
+        let room = self.room(frame);
+        assert!(usize::from(frame.len()) <= room, "{frame:?} is longer than its frame");
+        // SAFETY: within the frame, which by the caller's promise nobody writes while `self` is
+        // borrowed.
+        unsafe { slice::from_raw_parts(self.start(frame).as_ptr(), usize::from(frame.len())) }
     }
 
     /// Everything from the start of the data of `frame` to the end of the frame.
@@ -111,50 +112,40 @@ impl Umem {
     /// # Safety
     /// As for [`Umem::bytes`].
     pub(super) unsafe fn bytes_mut(&mut self, frame: &mut Frame) -> &mut [u8] {
-        let desc = &mut self.descs[frame.idx() as usize];
+        let room = self.room(frame);
         // SAFETY: as in `bytes`; `&mut self` keeps every other view of this umem out.
-        let mut data = unsafe { self.region.data_mut(desc) };
-        let contents = data.contents_mut();
-        let (start, len) = (contents.as_mut_ptr(), contents.len());
-        // SAFETY: the very slice of the line above, for as long as `self` stays borrowed: the memory
-        // belongs to the region, which `self` owns.
-        unsafe { slice::from_raw_parts_mut(start, len) }
+        unsafe { slice::from_raw_parts_mut(self.start(frame).as_ptr(), room) }
+    }
+
+    /// Where the data of `frame` begin in the umem, and that they fit in their frame.
+    pub(super) fn address(&self, frame: &Frame) -> u64 {
+        let room = self.room(frame);
+        assert!(usize::from(frame.len()) <= room, "{frame:?} is longer than its frame");
+        u64::from(frame.idx()) * u64::from(self.frame_bytes) + u64::from(frame.offset())
+    }
+
+    /// Bytes from the start of the data of `frame` to its end.
+    fn room(&self, frame: &Frame) -> usize {
+        let (idx, offset) = (frame.idx(), u32::from(frame.offset()));
+        assert!(idx < self.n_frames && offset < self.frame_bytes, "{frame:?} is none of this umem");
+        (self.frame_bytes - offset) as usize
+    }
+
+    fn start(&self, frame: &Frame) -> NonNull<u8> {
+        let at = frame.idx() as usize * self.frame_bytes as usize + usize::from(frame.offset());
+        // SAFETY: `room`, which callers have asked, holds frame and offset to what is in the region.
+        unsafe { self.at.add(at) }
+    }
+
+    fn n_bytes(&self) -> usize {
+        self.n_frames as usize * self.frame_bytes as usize
     }
 }
 
-fn allocate(options: &XdpOptions, n_frames: u32, huge_pages: bool) -> io::Result<Umem> {
-    let n_frames = NonZeroU32::new(n_frames).expect("the options demand many frames");
-    let (region, descs) =
-        xsk_rs::Umem::new(config(options), n_frames, huge_pages).map_err(|e| os_error(&e))?;
-    let home: Box<[FrameDesc]> = descs.into_iter().map(|desc| widest(&region, desc)).collect();
-    Ok(Umem { region, descs: home.clone(), home, huge_pages })
-}
-
-fn config(options: &XdpOptions) -> UmemConfig {
-    let ring = |size| QueueSize::new(size).expect("the options demand a power of two");
-    UmemConfig::builder()
-        .frame_size(FrameSize::new(options.frame_bytes).expect("the options demand 2048 or more"))
-        .fill_queue_size(ring(options.fill_ring))
-        .comp_queue_size(ring(options.completion_ring))
-        .frame_headroom(0)
-        .build()
-        .expect("a power of two above the headroom")
-}
-
-/// `desc` with as many data bytes as its frame has behind their start.
-fn widest(region: &xsk_rs::Umem, mut desc: FrameDesc) -> FrameDesc {
-    // SAFETY: the descriptor came from this region (or was judged to lie in one of its frames), and
-    // the view is dropped at once; nothing is read or written through it.
-    let mut data = unsafe { region.data_mut(&mut desc) };
-    data.cursor().set_pos(usize::MAX);
-    desc
-}
-
-/// The kernel's error behind one of xsk-rs.
-pub(super) fn os_error(error: &(dyn Error + 'static)) -> io::Error {
-    let cause = error.source().and_then(|e| e.downcast_ref::<io::Error>());
-    match cause.and_then(io::Error::raw_os_error) {
-        Some(errno) => io::Error::from_raw_os_error(errno),
-        None => io::Error::other(error.to_string()),
+impl Drop for Umem {
+    fn drop(&mut self) {
+        // SAFETY: exactly the mapping made in `map`; `&mut self` proves that no view of it lives, and
+        // the kernel keeps the pages that a socket still has for itself.
+        unsafe { libc::munmap(self.at.as_ptr().cast(), self.n_bytes()) };
     }
 }
