@@ -199,11 +199,12 @@ impl Stack {
         id: ConnId,
         action: impl FnOnce(&mut Connection, &mut Context<'_>) -> R,
     ) -> Option<R> {
-        let slot = self.records.slot_of(id)?;
-        self.wake(now, slot);
-        let (active, mut cx) = self.split(slot, now);
+        if self.records.is_asleep(id)? {
+            self.wake(now, id.slot);
+        }
+        let (active, mut cx) = self.split(id.slot, now);
         let result = action(&mut active.conn, &mut cx);
-        self.after(slot);
+        self.after(id.slot);
         Some(result)
     }
 

@@ -118,7 +118,7 @@ impl Stack {
             return Fate::Drop(Counter::DropArp);
         }
         let (mac, ip) = (packet.sender_mac, packet.sender_ip);
-        let known = self.neighbors.learn(now, ip, mac, &mut self.records, &mut self.ready);
+        let known = self.neighbors.learn(now, ip, mac, &mut self.queues);
         if packet.operation == ArpOperation::Reply {
             // It goes to the queue that the NIC likes, whichever worker has asked.
             if miss == Miss::HandOff {

@@ -13,7 +13,7 @@
 //! - `output`: the next frame to send
 //! - `call`: what applications ask; `info`: what operators see
 //! - `sleep`: connections fall asleep and wake, and come to rest in TIME-WAIT
-//! - `record`, `time_wait`, `pages`, `fifo`: where connections live and wait
+//! - `record`, `time_wait`, `pages`, `queues`: where connections live and wait
 //! - `wheel`, `neighbor`: when they wake, where they send to
 //!
 //! Every received frame ends under one counter, and every connection under one end; the sums are
@@ -23,13 +23,13 @@ mod arrival;
 mod call;
 mod config;
 mod demux;
-mod fifo;
 mod info;
 mod listen;
 mod neighbor;
 mod output;
 mod pages;
 mod plain;
+mod queues;
 mod record;
 mod sleep;
 mod time_wait;
@@ -49,8 +49,8 @@ use crate::tcp::{Connection, Context, End, Events, State, Tick};
 use crate::time::{Duration, Instant};
 use crate::wire::plain::Headers;
 use arrival::ArrivalCheck;
-use fifo::{Fifo, Waits};
-use neighbor::Neighbors;
+use neighbor::{Neighbors, Way};
+use queues::Queues;
 use record::{Active, Records};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddrV4;
@@ -122,10 +122,7 @@ pub struct Stack {
     listeners: BTreeMap<SocketAddrV4, u8>,
     /// When a SYN was last answered with a cookie.
     cookies_sent_at: Option<Instant>,
-    /// Records that may have something to send.
-    ready: Fifo,
-    /// Records with events for their application.
-    events: Fifo,
+    queues: Queues,
     /// What rests in TIME-WAIT.
     time_wait: TimeWait,
     /// Connections whose send the pool cut short and that have nothing in flight to wake them.
@@ -171,8 +168,7 @@ impl Stack {
             stats: Counters::new(),
             listeners: BTreeMap::new(),
             cookies_sent_at: None,
-            ready: Fifo::new(Waits::Output),
-            events: Fifo::new(Waits::Event),
+            queues: Queues::default(),
             time_wait: TimeWait::new(config.tcp.time_wait),
             starved: VecDeque::new(),
             resets: ResetLimit { second: now, left: config.resets_per_second_max },
@@ -236,15 +232,14 @@ impl Stack {
             self.settle(now, slot);
         }
         self.end_rests(tick, budget);
-        let (records, ready) = (&mut self.records, &mut self.ready);
-        self.neighbors.on_timeout(now, records, ready, &mut self.stats);
+        self.neighbors.on_timeout(now, &mut self.queues, &mut self.stats);
         self.feed_starved();
     }
 
     /// When the stack next wants a turn without a frame having arrived: now, if something is left
     /// to send or to tell.
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
-        if self.ready.front().is_some() || self.events.front().is_some() {
+        if !self.queues.ready.is_empty() || !self.queues.events.is_empty() {
             return Some(now);
         }
         let tick = Tick::at(now);
@@ -257,9 +252,9 @@ impl Stack {
 
     /// The next connection with something to tell its application.
     pub fn poll_event(&mut self) -> Option<Event> {
-        while let Some(slot) = self.events.front() {
+        while let Some(slot) = self.queues.events.pop_front() {
             let (cell, active) = self.records.both_mut(slot);
-            self.events.pop(&mut active.links[Waits::Event as usize]);
+            active.in_events = false;
             let events = active.conn.poll_event();
             active.opened |= events.contains(Events::OPENED) || !active.conn.is_passive();
             let end = if events.contains(Events::ENDED) { active.conn.end() } else { None };
@@ -282,8 +277,7 @@ impl Stack {
     /// with it is gone.
     pub fn event_done(&mut self, id: ConnId) {
         let Stack { records, pool, segments, .. } = self;
-        let of_id = records.get_mut(id.slot).filter(|(cell, _)| cell.generation() == id.generation);
-        if let Some((_, active)) = of_id
+        if let Some((_, active)) = records.of_id(id)
             && active.told
         {
             active.conn.release(pool, segments);
@@ -318,16 +312,10 @@ impl Stack {
     /// and a dead one goes. Its deadline is taken up when it leaves `ready` again, in the same turn:
     /// most of those that a segment sets, the segment that answers it has cleared by then.
     fn after(&mut self, slot: u32) {
-        let active = &self.records[slot];
-        let state = active.conn.state();
-        let is_news = active.conn.has_events() && !active.is_queued(Waits::Event);
-        if !active.is_queued(Waits::Output) {
-            self.ready.append(&mut self.records, slot);
-        }
-        if is_news {
-            self.events.append(&mut self.records, slot);
-        }
-        match state {
+        let active = &mut self.records[slot];
+        self.queues.take_up(slot, active);
+        match active.conn.state() {
+            State::Established => {}
             State::Closed => self.forget_tuple(slot),
             State::TimeWait => {
                 // It may be over before anything else happens to the connection.
@@ -341,6 +329,8 @@ impl Stack {
     /// The four-tuple of a closed connection is free from now on, even while its record waits.
     fn forget_tuple(&mut self, slot: u32) {
         if std::mem::take(&mut self.records[slot].in_table) {
+            // Before it sends again, somebody may have come into its tuple.
+            self.records[slot].way = Way::NONE;
             let tuple = self.records.tuple(slot);
             let removed = self.table.remove(&tuple, Place::Record(slot));
             assert!(removed, "a record that says so is in the table");
@@ -353,7 +343,7 @@ impl Stack {
         let active = &self.records[slot];
         let conn = &active.conn;
         let is_over = active.told && matches!(conn.state(), State::Closed | State::TimeWait);
-        if !is_over || conn.owes_reset() || active.is_queued_anywhere() {
+        if !is_over || conn.owes_reset() || active.is_queued() {
             return;
         }
         if conn.state() == State::TimeWait {

@@ -3,8 +3,7 @@
 //! believed, and records that wait for an answer hang on the entry they wait for.
 
 use super::config::Resolver;
-use super::fifo::{Fifo, Waits};
-use super::record::Records;
+use super::queues::Queues;
 use crate::flow::Keyed;
 use crate::stats::{Counter, Counters};
 use crate::time::{Duration, Instant};
@@ -30,8 +29,8 @@ const NEGATIVE: Duration = Duration::from_secs(3);
 /// What is known of a next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hop {
-    /// Send there; it was found this way.
-    Mac(Mac, Way),
+    /// It is known; [`Neighbors::at`] has the MAC for a while.
+    Way(Way),
     /// Asked; wait.
     Wait,
     /// It does not answer.
@@ -61,7 +60,8 @@ struct Neighbor {
     tries: u8,
     /// One of our addresses, to ask from.
     asker: Ipv4Addr,
-    waiting: Fifo,
+    /// Records that wait for an answer, in their order.
+    waiting: Vec<u32>,
 }
 
 /// A question to put on the wire, or to the kernel.
@@ -104,11 +104,11 @@ impl Neighbors {
         }
     }
 
-    /// The MAC at the end of a way, while what is known of it is young.
+    /// The MAC at the end of a way, while it is young or was asked for again.
     pub(super) fn at(&self, now: Instant, way: Way) -> Option<Mac> {
         let entry = self.entries.get(way.at as usize)?;
-        let is_good = entry.generation == way.generation && now < entry.deadline;
-        entry.mac.filter(|_| is_good)
+        let is_good = now < entry.deadline || entry.tries > 0;
+        entry.mac.filter(|_| entry.generation == way.generation && is_good)
     }
 
     /// What is known of `target`; asks if nothing is, or if what is known is old.
@@ -131,7 +131,7 @@ impl Neighbors {
             Self::ask(&mut self.due, &mut self.open, now, target, entry);
         }
         match entry.mac {
-            Some(mac) => Hop::Mac(mac, Way { at, generation: entry.generation }),
+            Some(_) => Hop::Way(Way { at, generation: entry.generation }),
             None if entry.tries > TRIES_MAX => Hop::Unreachable,
             None => Hop::Wait,
         }
@@ -149,9 +149,9 @@ impl Neighbors {
     }
 
     /// The record at the front of `ready` waits for `target`, which [`Hop::Wait`] was said of.
-    pub(super) fn park(&mut self, records: &mut Records, ready: &mut Fifo, target: Ipv4Addr) {
+    pub(super) fn park(&mut self, queues: &mut Queues, target: Ipv4Addr) {
         if let Some(entry) = self.entry(target) {
-            ready.move_front(records, &mut entry.waiting);
+            entry.waiting.extend(queues.ready.pop_front());
         }
     }
 
@@ -161,14 +161,13 @@ impl Neighbors {
         now: Instant,
         addr: Ipv4Addr,
         mac: Mac,
-        records: &mut Records,
-        ready: &mut Fifo,
+        queues: &mut Queues,
     ) -> bool {
         let Some(entry) = self.entry(addr) else { return false };
         entry.mac = Some(mac);
         entry.tries = 0;
         entry.deadline = now + LIFETIME;
-        entry.waiting.move_all(records, ready);
+        queues.ready.extend(std::mem::take(&mut entry.waiting));
         true
     }
 
@@ -192,13 +191,12 @@ impl Neighbors {
         self.due.pop_front()
     }
 
-    /// Repeats or gives up questions whose time has come; `ready` gets the records that waited in
+    /// Repeats or gives up questions whose time has come; the records go back that waited in
     /// vain, to find their next hop unreachable.
     pub(super) fn on_timeout(
         &mut self,
         now: Instant,
-        records: &mut Records,
-        ready: &mut Fifo,
+        queues: &mut Queues,
         stats: &mut Counters,
     ) {
         for _ in 0..self.open.len() {
@@ -216,7 +214,7 @@ impl Neighbors {
                 entry.tries = TRIES_MAX + 1;
                 entry.mac = None;
                 entry.deadline = now + NEGATIVE;
-                entry.waiting.move_all(records, ready);
+                queues.ready.extend(std::mem::take(&mut entry.waiting));
                 stats.inc(Counter::NeighborFailed);
             }
         }
@@ -260,7 +258,7 @@ impl Neighbors {
             return None;
         }
         let deadline = if mac.is_some() { now + LIFETIME } else { now };
-        let waiting = Fifo::new(Waits::Output);
+        let waiting = Vec::new();
         let mut entry = Neighbor { generation: 0, mac, deadline, tries: 0, asker, waiting };
         let at = match self.free.pop() {
             Some(at) => {
@@ -283,7 +281,7 @@ impl Neighbors {
         const LOOKS: usize = 16;
         for _ in 0..LOOKS.min(self.order.len()) {
             let Some(addr) = self.order.pop_front() else { return false };
-            if self.entry(addr).is_some_and(|entry| entry.waiting.front().is_some()) {
+            if self.entry(addr).is_some_and(|entry| !entry.waiting.is_empty()) {
                 self.order.push_back(addr);
                 continue;
             }

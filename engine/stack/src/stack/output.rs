@@ -2,17 +2,14 @@
 //! wait in `ready`. A connection sends a burst and then goes to the end, so that a bulk transfer does
 //! not hold up the rest; one whose next hop is unknown waits at the neighbour instead.
 
-use super::fifo::Waits;
 use super::neighbor::{Hop, Question};
-use super::{Resolver, Stack};
+use super::{Context, Resolver, Stack};
 use crate::stats::Counter;
-use crate::tcp::{End, Outgoing};
+use crate::tcp::End;
 use crate::time::Instant;
 use crate::wire::arp::{self, Arp, ArpOperation};
 use crate::wire::ethernet::{self, Mac};
-use crate::wire::ipv4;
 use crate::wire::plain::Headers;
-use crate::wire::tcp;
 use std::net::Ipv4Addr;
 
 /// Segments one connection sends before others get their turn.
@@ -42,7 +39,7 @@ impl Stack {
 
     /// The kernel's answer to [`Stack::poll_neighbor`].
     pub fn on_neighbor(&mut self, now: Instant, addr: Ipv4Addr, mac: Mac) {
-        self.neighbors.learn(now, addr, mac, &mut self.records, &mut self.ready);
+        self.neighbors.learn(now, addr, mac, &mut self.queues);
     }
 
     fn next_question(&mut self, buf: &mut [u8]) -> Option<usize> {
@@ -64,64 +61,61 @@ impl Stack {
     }
 
     fn next_segment(&mut self, now: Instant, buf: &mut [u8]) -> Option<usize> {
-        while let Some(slot) = self.ready.front() {
-            let mac = match self.hop(now, slot) {
-                Hop::Mac(mac, _) => mac,
-                Hop::Wait => {
-                    self.park(slot);
-                    // The question just asked leaves at once.
-                    if let Some(len) = self.next_question(buf) {
-                        return Some(len);
-                    }
-                    continue;
-                }
-                Hop::Unreachable => {
-                    self.lose_segment(now, slot);
-                    continue;
+        while let Some(&slot) = self.queues.ready.front() {
+            let Stack { records, neighbors, config, headers, pool, segments, stats, .. } = self;
+            let (cell, active) = records.both_mut(slot);
+            let Some(mac) = neighbors.at(now, active.way) else {
+                match self.find_way(now, slot, buf) {
+                    Some(len) => return Some(len),
+                    None => continue,
                 }
             };
-            if !self.records[slot].in_table && self.find(&self.records.tuple(slot)).is_some() {
-                self.records[slot].conn.forget_ack();
+            let mut cx = Context { now, config: &config.tcp, pool, segments, stats };
+            let Some(mut out) = active.conn.poll_transmit(&mut cx) else {
+                self.drop_from_ready(slot);
+                continue;
+            };
+            let (local, remote) = (cell.tuple.local(), cell.tuple.remote());
+            (out.tcp.src_port, out.tcp.dst_port) = (local.port(), remote.port());
+            let data = Headers::len(&out.tcp);
+            let len = data + out.len as usize;
+            active.conn.copy_payload(pool, &out, &mut buf[data..len]);
+            headers.emit(&mut buf[..len], mac, (*local.ip(), *remote.ip()), out.ecn, &out.tcp);
+            self.burst += 1;
+            if !active.conn.may_transmit() {
+                self.drop_from_ready(slot);
+            } else if self.burst == BURST_MAX {
+                self.burst = 0;
+                self.queues.rotate();
             }
-            let (active, mut cx) = self.split(slot, now);
-            if let Some(out) = active.conn.poll_transmit(&mut cx) {
-                let len = self.emit_segment(slot, mac, out, buf);
-                self.burst += 1;
-                if !self.records[slot].conn.may_transmit() {
-                    self.drop_from_ready(slot);
-                } else if self.burst == BURST_MAX {
-                    self.burst = 0;
-                    self.ready.rotate(&mut self.records);
-                }
-                return Some(len);
-            }
-            self.drop_from_ready(slot);
+            return Some(len);
         }
         None
     }
 
-    /// What is known of the connection's next hop.
-    fn hop(&mut self, now: Instant, slot: u32) -> Hop {
-        let (cell, active) = self.records.both_mut(slot);
-        if let Some(mac) = self.neighbors.at(now, active.way) {
-            return Hop::Mac(mac, active.way);
+    /// The connection at the front has not sent before, or not for long: finds its next hop. A question
+    /// that has to be asked for that leaves at once, and the connection waits for the answer.
+    fn find_way(&mut self, now: Instant, slot: u32, buf: &mut [u8]) -> Option<usize> {
+        let tuple = self.records.tuple(slot);
+        if !self.records[slot].in_table && self.find(&tuple).is_some() {
+            self.records[slot].conn.forget_ack();
         }
-        let (local, remote) = (*cell.tuple.local().ip(), *cell.tuple.remote().ip());
-        let hop = self.neighbors.lookup(now, self.next_hop(remote), local, &mut self.stats);
-        if let Hop::Mac(_, way) = hop {
-            self.records[slot].way = way;
+        let (local, remote) = (*tuple.local().ip(), *tuple.remote().ip());
+        let hop = self.next_hop(remote);
+        match self.neighbors.lookup(now, hop, local, &mut self.stats) {
+            Hop::Way(way) => self.records[slot].way = way,
+            Hop::Wait => {
+                self.burst = 0;
+                self.neighbors.park(&mut self.queues, hop);
+                self.take_up_deadline(slot);
+                return self.next_question(buf);
+            }
+            Hop::Unreachable => self.lose_segment(now, slot),
         }
-        hop
+        None
     }
 
-    /// The connection at the front waits for its next hop to become known; its deadlines count on.
-    fn park(&mut self, slot: u32) {
-        self.burst = 0;
-        let hop = self.next_hop(*self.records.tuple(slot).remote().ip());
-        self.neighbors.park(&mut self.records, &mut self.ready, hop);
-        self.take_up_deadline(slot);
-    }
-
+    /// The connection's deadline is taken up.
     pub(super) fn take_up_deadline(&mut self, slot: u32) {
         let deadline = self.records[slot].conn.poll_timeout();
         self.wheel.arm(&mut self.records, slot, deadline);
@@ -130,9 +124,16 @@ impl Stack {
     /// The connection has nothing to send for now: it leaves the queue, its deadline is taken up.
     fn drop_from_ready(&mut self, slot: u32) {
         self.burst = 0;
-        self.ready.pop(self.records.link_mut(slot, Waits::Output));
-        self.take_up_deadline(slot);
-        self.retire(slot);
+        self.queues.ready.pop_front();
+        let (cell, active) = self.records.both_mut(slot);
+        active.in_ready = false;
+        let (deadline, told) = (active.conn.poll_timeout(), active.told);
+        if !cell.timer.comes_up_by(deadline) {
+            self.wheel.arm(&mut self.records, slot, deadline);
+        }
+        if told {
+            self.retire(slot);
+        }
     }
 
     /// The next hop does not answer: an open fails. What others would have sent is lost like on any
@@ -153,40 +154,5 @@ impl Stack {
             Some(gateway) if !on_link => gateway,
             _ => remote,
         }
-    }
-
-    fn emit_segment(&mut self, slot: u32, mac: Mac, mut out: Outgoing, buf: &mut [u8]) -> usize {
-        let tuple = self.records.tuple(slot);
-        let (local, remote) = (tuple.local(), tuple.remote());
-        (out.tcp.src_port, out.tcp.dst_port) = (local.port(), remote.port());
-        let ends = (*local.ip(), *remote.ip());
-        let Some(data) = Headers::len(&out.tcp.options) else {
-            return self.emit_by_layers(slot, mac, ends, &out, buf);
-        };
-        let frame = &mut buf[..data + out.len as usize];
-        self.records[slot].conn.copy_payload(&self.pool, &out, &mut frame[data..]);
-        self.headers.emit(frame, mac, ends, out.ecn, &out.tcp);
-        frame.len()
-    }
-
-    /// Segments with options that few have.
-    fn emit_by_layers(
-        &self,
-        slot: u32,
-        mac: Mac,
-        (local, remote): (Ipv4Addr, Ipv4Addr),
-        out: &Outgoing,
-        buf: &mut [u8],
-    ) -> usize {
-        let at = self.emit_ethernet(buf, mac, ethernet::TYPE_IPV4);
-        let mut header = self.ipv4_header(local, remote, ipv4::PROTOCOL_TCP);
-        header.ecn = out.ecn;
-        let len = out.tcp.header_len() + out.len as usize;
-        let start = at + header.emit(&mut buf[at..], len as u16);
-        let payload = start + out.tcp.emit(&mut buf[start..]);
-        let end = start + len;
-        self.records[slot].conn.copy_payload(&self.pool, out, &mut buf[payload..end]);
-        tcp::fill_checksum(&mut buf[start..end], local, remote);
-        end
     }
 }

@@ -4,7 +4,6 @@
 //! [`Active`] record, in which it is whole. A slot keeps a generation, so that an old [`ConnId`] never
 //! reaches a new connection. Those in TIME-WAIT are elsewhere, in `time_wait`.
 
-use super::fifo::{Link, Waits};
 use super::neighbor::Way;
 use super::pages::{Cell, Pages};
 use super::wheel::WheelLink;
@@ -68,7 +67,10 @@ pub(super) struct Active {
     pub(super) starved: bool,
     /// Where its next hop was found the last time.
     pub(super) way: Way,
-    pub(super) links: [Link; 2],
+    /// It is in the stack's queue of those that may have something to send, or waits for its next hop.
+    pub(super) in_ready: bool,
+    /// It is in the stack's queue of those with events.
+    pub(super) in_events: bool,
 }
 
 /// A place for an active record.
@@ -237,6 +239,17 @@ impl Records {
         self.slots.get(slot).is_some()
     }
 
+    /// As [`Records::get_mut`], of a connection that still lives.
+    pub(super) fn of_id(&mut self, id: ConnId) -> Option<(&mut Slot, &mut Active)> {
+        self.get_mut(id.slot).filter(|(cell, _)| cell.generation() == id.generation)
+    }
+
+    /// A connection that still lives sleeps.
+    pub(super) fn is_asleep(&self, id: ConnId) -> Option<bool> {
+        let cell = self.slots.get(id.slot)?;
+        (cell.generation() == id.generation).then_some(cell.kind() == Kind::Dormant)
+    }
+
     /// The record number of a connection that still lives.
     pub(super) fn slot_of(&self, id: ConnId) -> Option<u32> {
         let cell = self.slots.get(id.slot)?;
@@ -271,31 +284,30 @@ impl Records {
         &mut self.slots.at_mut(slot).timer
     }
 
-    pub(super) fn link_mut(&mut self, slot: u32, waits: Waits) -> &mut Link {
-        &mut self[slot].links[waits as usize]
-    }
 }
 
 impl Active {
     fn new(conn: Connection, opened: bool) -> Self {
-        let (way, links) = (Way::NONE, [Link::NONE; 2]);
-        Active { conn, in_table: true, opened, told: false, starved: false, way, links }
+        Active {
+            conn,
+            in_table: true,
+            opened,
+            told: false,
+            starved: false,
+            way: Way::NONE,
+            in_ready: false,
+            in_events: false,
+        }
     }
 
-    /// It waits in a queue of this kind.
-    pub(super) fn is_queued(&self, waits: Waits) -> bool {
-        self.links[waits as usize].queued
-    }
-
-    /// It waits in a queue of either kind.
-    pub(super) fn is_queued_anywhere(&self) -> bool {
-        self.links.iter().any(|link| link.queued)
+    /// It is in one of the queues.
+    pub(super) fn is_queued(&self) -> bool {
+        self.in_ready || self.in_events
     }
 
     /// Nothing outside the connection keeps it awake.
     pub(super) fn is_idle(&self) -> bool {
-        let queued = self.is_queued_anywhere();
-        self.in_table && self.opened && !self.told && !self.starved && !queued
+        self.in_table && self.opened && !self.told && !self.starved && !self.is_queued()
     }
 }
 

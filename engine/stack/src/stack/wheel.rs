@@ -31,6 +31,11 @@ impl WheelLink {
     pub(super) const fn new() -> Self {
         WheelLink { prev: NIL, next: NIL, at: Tick::NEVER }
     }
+
+    /// A deadline needs no attention: it is none, or the record comes up by then as it is.
+    pub(super) fn comes_up_by(&self, deadline: Tick) -> bool {
+        !deadline.is_armed() || (self.prev != NIL && self.at.until(deadline) <= 0)
+    }
 }
 
 /// The wheel of one stack.
@@ -54,14 +59,11 @@ impl Wheel {
 
     /// Makes sure that the record comes up at `deadline` or before.
     pub(super) fn arm(&mut self, records: &mut Records, slot: u32, deadline: Tick) {
-        if !deadline.is_armed() {
+        let link = records.timer(slot);
+        if link.comes_up_by(deadline) {
             return;
         }
-        let link = records.timer(slot);
         if link.prev != NIL {
-            if link.at.until(deadline) <= 0 {
-                return;
-            }
             self.remove(records, slot);
         }
         records.timer_mut(slot).at = deadline;

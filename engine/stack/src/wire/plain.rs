@@ -1,7 +1,8 @@
-//! A TCP segment in its plain form, as nearly all come and go: an untagged frame, IPv4 without options
-//! and not a fragment, and a TCP header with the timestamps in their usual place, or no option at all.
-//! It is read and written in one go, with constant offsets. Whatever has any other form is left to the
-//! parsers of the layers; they accept the plain form too, and read the same from it.
+//! All headers of a TCP segment in one go, with constant offsets. Read is what nearly all have, the plain
+//! form: an untagged frame, IPv4 without options and not a fragment, and a TCP header with the
+//! timestamps in their usual place, or no option at all. Whatever has any other form is left to the
+//! parsers of the layers; they accept the plain form too, and read the same from it. Written is every
+//! segment of a connection.
 
 use super::checksum::{Sum, pseudo_header_v4};
 use super::ethernet::{self, Mac, TYPE_IPV4};
@@ -147,18 +148,16 @@ impl Headers {
         Headers { ip: Sum::new().add_bytes(&bytes[IP_AT..]), bytes, pseudo }
     }
 
-    /// Length of all headers of a segment with these options, if they have the plain form.
-    pub fn len(options: &Options) -> Option<usize> {
-        let is_plain = !options.sack_permitted
-            && options.mss.is_none()
-            && options.window_scale.is_none()
-            && options.sack.is_empty();
-        let len = if options.timestamps.is_some() { HEADERS_STAMPED } else { HEADERS };
-        is_plain.then_some(len)
+    /// Length of all headers of a segment.
+    pub fn len(tcp: &Tcp) -> usize {
+        match tcp.options.sole_timestamps() {
+            Some(_) => HEADERS_STAMPED,
+            None => TCP_AT + tcp.header_len(),
+        }
     }
 
     /// Writes all headers into a frame that holds the data already, and nothing behind them. `tcp` has
-    /// its ports, and options for which [`Headers::len`] gives a length.
+    /// its ports.
     ///
     /// # Panics
     /// When the frame is shorter than its headers, or the packet longer than 65,535 bytes.
@@ -172,7 +171,7 @@ impl Headers {
     ) {
         let packet = u16::try_from(frame.len() - IP_AT).expect("the MTU is below 65,536 bytes");
         let ends = Sum::new().add_u32(src.to_bits()).add_u32(dst.to_bits());
-        let (head, mut data) = frame.split_first_chunk_mut::<HEADERS>().expect("headers fit");
+        let (head, rest) = frame.split_first_chunk_mut::<HEADERS>().expect("headers fit");
         head[..TCP_AT].copy_from_slice(&self.bytes);
         head[0..6].copy_from_slice(&to.0);
         head[15] |= ecn;
@@ -183,23 +182,31 @@ impl Headers {
         head[30..34].copy_from_slice(&dst.octets());
 
         let mut sum = self.pseudo.add_sum(ends).add_u16(packet - ipv4::HEADER_BYTES as u16);
-        let mut words = 5;
-        if let Some(Timestamps { value, echo }) = tcp.options.timestamps {
-            let (option, rest) = data.split_first_chunk_mut::<STAMPS>().expect("headers fit");
-            put(option, 0, STAMPS_PREFIX, &mut sum);
-            put(option, 4, value, &mut sum);
-            put(option, 8, echo, &mut sum);
-            data = rest;
-            words = 8;
-        }
+        let (n_option_bytes, data) = put_options(&tcp.options, rest, &mut sum);
         put(head, 34, u32::from(tcp.src_port) << 16 | u32::from(tcp.dst_port), &mut sum);
         put(head, 38, tcp.seq, &mut sum);
         put(head, 42, tcp.ack, &mut sum);
+        let words = (tcp::HEADER_BYTES + n_option_bytes) as u32 / 4;
         let control = words << 28 | u32::from(tcp.flags.bits()) << 16 | u32::from(tcp.window);
         put(head, 46, control, &mut sum);
         put(head, 50, u32::from(tcp.urgent), &mut sum);
         head[50..52].copy_from_slice(&sum.add_bytes(data).finish().to_be_bytes());
     }
+}
+
+/// Writes options before the data and adds them to the sum; how long they are, and the data.
+fn put_options<'a>(options: &Options, rest: &'a mut [u8], sum: &mut Sum) -> (usize, &'a mut [u8]) {
+    if let Some(Timestamps { value, echo }) = options.sole_timestamps() {
+        let (option, data) = rest.split_first_chunk_mut::<STAMPS>().expect("headers fit");
+        put(option, 0, STAMPS_PREFIX, sum);
+        put(option, 4, value, sum);
+        put(option, 8, echo, sum);
+        return (STAMPS, data);
+    }
+    let len = options.emit(rest);
+    let (written, data) = rest.split_at_mut(len);
+    *sum = sum.add_bytes(written);
+    (len, data)
 }
 
 /// Writes a word of a header and adds it to the sum.
@@ -269,7 +276,7 @@ mod tests {
                 options: Options { timestamps, ..Options::default() },
             };
             let expected = by_layers(src, dst, ecn, &tcp, &data);
-            let at = Headers::len(&tcp.options).expect("the options are plain");
+            let at = Headers::len(&tcp);
             let mut frame = vec![0xaa; at];
             frame.extend(&data);
             let headers = Headers::new(PEER, 61, 9);
@@ -285,6 +292,30 @@ mod tests {
             prop_assert_eq!(plain.verify(&frame, ChecksumPolicy::Verify), Ok(false));
             frame[TCP_AT] ^= 1;
             prop_assert_eq!(plain.verify(&frame, ChecksumPolicy::Verify), Err(WireError::BadChecksum));
+        }
+
+        /// With any options the headers are those of the layers.
+        #[test]
+        fn any_options_are_written_as_by_the_layers(
+            mss in prop::option::of(any::<u16>()),
+            window_scale in prop::option::of(0u8..15),
+            sack_permitted in any::<bool>(),
+            stamps in prop::option::of(any::<(u32, u32)>()),
+            blocks in prop::collection::vec(any::<(u32, u32)>(), 0..4),
+            data in prop::collection::vec(any::<u8>(), 0..50),
+        ) {
+            let timestamps = stamps.map(|(value, echo)| Timestamps { value, echo });
+            let mut options =
+                Options { mss, window_scale, sack_permitted, timestamps, ..Options::default() };
+            for (left, right) in blocks {
+                options.sack.push(left, right);
+            }
+            let tcp = Tcp { src_port: 9, dst_port: 7, flags: Flags::ACK, options, ..Tcp::default() };
+            let (src, dst) = (SocketAddrV4::new([10, 0, 0, 2].into(), 9), SocketAddrV4::new([10, 0, 0, 1].into(), 7));
+            let mut frame = vec![0xaa; Headers::len(&tcp)];
+            frame.extend(&data);
+            Headers::new(PEER, 61, 9).emit(&mut frame, OURS, (*src.ip(), *dst.ip()), 0, &tcp);
+            prop_assert_eq!(frame, by_layers(src, dst, 0, &tcp, &data));
         }
 
         /// Bytes of any kind are read without a panic, and only if the layers read the same from them.

@@ -188,7 +188,7 @@ impl Options {
 
     /// Writes the options, each group of them a whole number of words, so that no padding is needed
     /// at the end. The window scale comes after the timestamps, as Linux has it.
-    pub(super) fn emit(&self, buf: &mut [u8]) -> usize {
+    pub(in super::super) fn emit(&self, buf: &mut [u8]) -> usize {
         let mut len = 0;
         let mut put = |bytes: &[u8]| {
             buf[len..len + bytes.len()].copy_from_slice(bytes);
@@ -221,6 +221,15 @@ impl Options {
             }
         }
         len
+    }
+
+    /// The timestamps, if they are all there is.
+    pub(in super::super) fn sole_timestamps(&self) -> Option<Timestamps> {
+        let others = self.sack_permitted
+            || self.mss.is_some()
+            || self.window_scale.is_some()
+            || !self.sack.is_empty();
+        self.timestamps.filter(|_| !others)
     }
 
     /// At most 20 bytes, so that there is always room for two SACK blocks.
