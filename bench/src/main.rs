@@ -4,6 +4,7 @@
 mod memory;
 mod rig;
 mod scale;
+mod versus;
 
 use barewire_engine::sys::memory::return_freed_blocks;
 use clap::{Parser, Subcommand};
@@ -23,6 +24,11 @@ enum Command {
     Memory(memory::Options),
     /// What each of very many connections takes, and costs, over a wire in memory; needs no root
     Scale(scale::Options),
+    /// barewire against the kernel's TCP and raw AF_XDP, over veth in network namespaces; needs root
+    Versus(versus::Options),
+    /// One end of a pair of `versus`
+    #[command(hide = true)]
+    VersusEnd(versus::EndOptions),
 }
 
 fn main() -> ExitCode {
@@ -33,6 +39,8 @@ fn main() -> ExitCode {
     let done = match &command {
         Command::Memory(options) => memory::run(options),
         Command::Scale(options) => scale::run(options),
+        Command::Versus(options) => versus::run(options),
+        Command::VersusEnd(options) => versus::run_end(options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
