@@ -87,6 +87,8 @@ pub struct Worker<Q> {
     tx: Batch,
     tally: Tally,
     published_at: Instant,
+    /// When an application wants a turn.
+    apps_wake_at: Option<Instant>,
     stop: Stop,
 }
 
@@ -95,8 +97,6 @@ pub struct Worker<Q> {
 pub struct Turn {
     /// Anything was received, sent, told or asked.
     pub worked: bool,
-    /// When the next turn is wanted without a frame having arrived.
-    pub wake_at: Option<Instant>,
 }
 
 /// What is left of a worker.
@@ -120,6 +120,7 @@ impl<Q: Queue> Worker<Q> {
             tx: Batch::new(),
             tally,
             published_at: Instant::ZERO,
+            apps_wake_at: None,
             stop: Stop::No,
         }
     }
@@ -131,7 +132,7 @@ impl<Q: Queue> Worker<Q> {
             let turn = self.turn(clock::now());
             idle_turns = if turn.worked { 0 } else { idle_turns + 1 };
             if idle_turns > IDLE_TURNS_MAX && self.parts.poll == Poll::Adaptive {
-                self.sleep(turn.wake_at);
+                self.sleep();
             }
         }
         self.farewell();
@@ -155,16 +156,20 @@ impl<Q: Queue> Worker<Q> {
         self.parts.device.on_turn(now, &mut self.tx);
         let received = self.receive(now) + self.take_handed(now);
         self.parts.stack.on_timeout(now);
-        let (told, app_wake) = self.run_apps(now);
+        let told = self.run_apps(now);
         let sent = self.transmit(now);
         let asked = self.answer_mail(now);
         if now.since(self.published_at) >= PUBLISH_EVERY {
             self.publish(now);
         }
-        let (stack_wake, path_wake) =
-            (self.parts.stack.poll_timeout(now), self.parts.device.wake_at());
-        let wake_at = [stack_wake, app_wake, path_wake].into_iter().flatten().min();
-        Turn { worked: received + told + sent > 0 || asked, wake_at }
+        Turn { worked: received + told + sent > 0 || asked }
+    }
+
+    /// When the next turn is wanted without a frame having arrived. Asked only by those who would
+    /// sleep until then: a turn does without.
+    pub fn wake_at(&self, now: Instant) -> Option<Instant> {
+        let Parts { stack, device, .. } = &self.parts;
+        [stack.poll_timeout(now), self.apps_wake_at, device.wake_at()].into_iter().flatten().min()
     }
 
     /// Writes the statistics page.
@@ -216,6 +221,9 @@ impl<Q: Queue> Worker<Q> {
     /// Takes what other workers did not know; answers go out through this worker's queue.
     fn take_handed(&mut self, now: Instant) -> usize {
         let mut n = 0;
+        if !self.parts.handoff.has_others() {
+            return n;
+        }
         while n < HANDOFF_MAX
             && let Some(mut parcel) = self.parts.handoff.take()
         {
@@ -248,7 +256,7 @@ impl<Q: Queue> Worker<Q> {
         send(&mut self.parts.device, &mut self.tx, &mut self.tally, frame, bytes.len());
     }
 
-    fn run_apps(&mut self, now: Instant) -> (usize, Option<Instant>) {
+    fn run_apps(&mut self, now: Instant) -> usize {
         let Parts { stack, apps, .. } = &mut self.parts;
         let mut n = 0;
         while n < EVENTS_MAX
@@ -271,7 +279,8 @@ impl<Q: Queue> Worker<Q> {
             let wanted = stateless.on_turn(now, stack.stats_mut());
             wake_at = [wake_at, wanted].into_iter().flatten().min();
         }
-        (n, wake_at)
+        self.apps_wake_at = wake_at;
+        n
     }
 
     fn transmit(&mut self, now: Instant) -> usize {
@@ -297,13 +306,16 @@ impl<Q: Queue> Worker<Q> {
 
     fn answer_mail(&mut self, now: Instant) -> bool {
         let Parts { stack, apps, mailbox, device, .. } = &mut self.parts;
+        if mailbox.is_empty() {
+            return false;
+        }
         let (ledger, paths) = (device.ledger(), &mut device.paths);
         mailbox.run(&mut Desk { now, stack, apps, ledger, paths, stop: &mut self.stop })
     }
 
-    fn sleep(&mut self, wake_at: Option<Instant>) {
+    fn sleep(&mut self) {
         let now = clock::now();
-        let longest = wake_at.map_or(SLEEP_MAX, |at| at.since(now).min(SLEEP_MAX));
+        let longest = self.wake_at(now).map_or(SLEEP_MAX, |at| at.since(now).min(SLEEP_MAX));
         if longest.is_zero() {
             return;
         }

@@ -67,16 +67,19 @@ impl Frames {
     }
 
     /// How many frames are in `place`.
+    #[inline]
     pub(super) fn count(&self, place: Place) -> u32 {
         self.counts[place as usize]
     }
 
     /// True when frame `idx` is in the hands of a token.
+    #[inline]
     pub(super) fn is_held(&self, idx: u32) -> bool {
         self.places.get(idx as usize) == Some(&Place::Held)
     }
 
     /// Takes a free frame to `place`.
+    #[inline]
     pub(super) fn take_free(&mut self, place: Place) -> Option<u32> {
         let idx = self.free.pop()?;
         self.moved(idx, Place::Free, place);
@@ -85,6 +88,7 @@ impl Frames {
 
     /// Moves frame `idx` on to `to`; false, and nothing happens, when it is not in `from` (which is
     /// not Free: [`Frames::take_free`] does that).
+    #[inline]
     #[must_use]
     pub(super) fn shift(&mut self, idx: u32, from: Place, to: Place) -> bool {
         if self.places.get(idx as usize) != Some(&from) {
@@ -99,6 +103,7 @@ impl Frames {
 
     /// Judges a descriptor of the RX ring. A good one becomes the token of its frame. A bad one gives
     /// its frame back to the free store, when the address names one that the kernel had.
+    #[inline]
     pub(super) fn receive(&mut self, addr: u64, len: u64, options: u32) -> Result<Frame, BadDesc> {
         let fragment = self.within_packet;
         self.within_packet = options & XDP_PKT_CONTD != 0;
@@ -122,6 +127,7 @@ impl Frames {
     }
 
     /// Judges an address of the completion ring; a good one frees its frame, whose index it returns.
+    #[inline]
     pub(super) fn complete(&mut self, addr: u64) -> Result<u32, BadDesc> {
         let idx = self.frame_at(addr).ok_or(BadDesc::OutsideUmem)?;
         if self.shift(idx, Place::Tx, Place::Free) { Ok(idx) } else { Err(BadDesc::Duplicate) }
@@ -137,6 +143,7 @@ impl Frames {
 
     /// A frame to write and transmit, unless those left are what reception is owed. See
     /// [`XdpOptions::reception_min`].
+    #[inline]
     pub(super) fn alloc(&mut self, options: &XdpOptions) -> Option<Frame> {
         let owed = options.reception_min().saturating_sub(self.count(Place::Fill));
         if self.count(Place::Free) <= owed {
@@ -173,6 +180,7 @@ impl Frames {
         }
     }
 
+    #[inline]
     fn moved(&mut self, idx: u32, from: Place, to: Place) {
         self.places[idx as usize] = to;
         self.counts[from as usize] -= 1;
@@ -180,11 +188,13 @@ impl Frames {
     }
 
     /// Where frame `idx` begins in the umem.
+    #[inline]
     pub(super) fn address(&self, idx: u32) -> u64 {
         u64::from(idx) * u64::from(self.frame_bytes)
     }
 
     /// The frame that `addr` lies in. Data may begin anywhere in it: drivers and programs move them.
+    #[inline]
     fn frame_at(&self, addr: u64) -> Option<u32> {
         // A shift, for this is done for every frame: options demand a power of two.
         let idx = addr >> self.frame_bytes.trailing_zeros();

@@ -125,7 +125,10 @@ impl Xsk {
         Ok(Outcome {
             zero_copy,
             huge_pages,
-            busy_poll: options.busy_poll.is_some_and(|wanted| self.prefer_busy_poll(wanted)),
+            // The frames of a veth come within the sender's system call: there are no interrupts to
+            // do without, and a call that looks for some finds none.
+            busy_poll: interface.driver != "veth"
+                && options.busy_poll.is_some_and(|wanted| self.prefer_busy_poll(wanted)),
             // A fresh TX ring asks to be woken if and only if the kernel honours the flag.
             needs_wakeup: self.tx.needs_wakeup(),
             tx_budget: tx_budget.map(|()| budget),

@@ -99,6 +99,7 @@ impl Umem {
     ///
     /// # Safety
     /// The frame must be in nobody else's hands: neither the kernel's nor another token's.
+    #[inline]
     pub(super) unsafe fn bytes(&self, frame: &Frame) -> &[u8] {
         let room = self.room(frame);
         assert!(usize::from(frame.len()) <= room, "{frame:?} is longer than its frame");
@@ -111,6 +112,7 @@ impl Umem {
     ///
     /// # Safety
     /// As for [`Umem::bytes`].
+    #[inline]
     pub(super) unsafe fn bytes_mut(&mut self, frame: &mut Frame) -> &mut [u8] {
         let room = self.room(frame);
         // SAFETY: as in `bytes`; `&mut self` keeps every other view of this umem out.
@@ -118,6 +120,7 @@ impl Umem {
     }
 
     /// Where the data of `frame` begin in the umem, and that they fit in their frame.
+    #[inline]
     pub(super) fn address(&self, frame: &Frame) -> u64 {
         let room = self.room(frame);
         assert!(usize::from(frame.len()) <= room, "{frame:?} is longer than its frame");
@@ -125,12 +128,14 @@ impl Umem {
     }
 
     /// Bytes from the start of the data of `frame` to its end.
+    #[inline]
     fn room(&self, frame: &Frame) -> usize {
         let (idx, offset) = (frame.idx(), u32::from(frame.offset()));
         assert!(idx < self.n_frames && offset < self.frame_bytes, "{frame:?} is none of this umem");
         (self.frame_bytes - offset) as usize
     }
 
+    #[inline]
     fn start(&self, frame: &Frame) -> NonNull<u8> {
         let at = frame.idx() as usize * self.frame_bytes as usize + usize::from(frame.offset());
         // SAFETY: `room`, which callers have asked, holds frame and offset to what is in the region.

@@ -162,7 +162,8 @@ impl Pair {
         let carried = self.carry();
         self.now += TURN;
         if carried == 0 && !turns.iter().any(|turn| turn.worked) {
-            let wake_at = turns.iter().filter_map(|turn| turn.wake_at).min();
+            let wake_at = [&self.client, &self.server].map(|worker| worker.wake_at(self.now));
+            let wake_at = wake_at.into_iter().flatten().min();
             let idle = Duration::from_millis(10);
             let wake_at = wake_at.unwrap_or(self.now + idle);
             self.now = self.now.max(wake_at.min(self.now + idle));
