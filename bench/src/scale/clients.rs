@@ -235,7 +235,7 @@ impl Kind {
                 while let Some(event) = stack.poll_event() {
                     let n_done = on_event(stack, now, &event, tally);
                     *n_flights = n_flights.saturating_sub(n_done);
-                    stack.event_done(event.id);
+                    stack.event_done(&event);
                 }
             }
         }

@@ -84,7 +84,7 @@ fn taken(mut frame: Vec<u8>, policy: ChecksumPolicy, miss: Miss) {
     for _ in 0..200 {
         stack.on_timeout(now);
         while let Some(event) = stack.poll_event() {
-            stack.event_done(event.id);
+            stack.event_done(&event);
         }
         while let Some(len) = stack.poll_transmit(now, &mut buf) {
             is_sound(&buf[..len]);

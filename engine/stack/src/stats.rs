@@ -161,14 +161,17 @@ impl Counters {
         Counters { values: [0; Counter::ALL.len()] }
     }
 
-    /// One more.
+    /// One more. A count of 64 bits does not come to its end.
+    #[inline]
     pub fn inc(&mut self, counter: Counter) {
-        self.values[counter as usize] += 1;
+        self.add(counter, 1);
     }
 
     /// `n` more.
+    #[inline]
     pub fn add(&mut self, counter: Counter, n: u64) {
-        self.values[counter as usize] += n;
+        let value = &mut self.values[counter as usize];
+        *value = value.wrapping_add(n);
     }
 
     /// One less of a gauge.

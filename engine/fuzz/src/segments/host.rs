@@ -97,7 +97,7 @@ impl Host {
         while let Some(event) = self.stack.poll_event() {
             self.observe();
             self.heed(now, &event);
-            self.stack.event_done(event.id);
+            self.stack.event_done(&event);
             self.observe();
         }
         let mut buf = [0; 2048];

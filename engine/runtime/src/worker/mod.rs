@@ -268,7 +268,7 @@ impl<Q: Queue> Worker<Q> {
                 // Its listener was removed and its application with it.
                 None => stack.abort(now, event.id),
             }
-            stack.event_done(event.id);
+            stack.event_done(&event);
         }
         let mut wake_at = None;
         for (number, app) in apps.iter_mut() {

@@ -256,7 +256,7 @@ impl Worker {
         {
             n += 1;
             self.on_event(&event, scene, book)?;
-            self.stack.event_done(event.id);
+            self.stack.event_done(&event);
         }
         while let Some(&(at, id)) = self.alarms.first()
             && at <= scene.now

@@ -199,12 +199,17 @@ impl Stack {
         id: ConnId,
         action: impl FnOnce(&mut Connection, &mut Context<'_>) -> R,
     ) -> Option<R> {
-        if self.records.is_asleep(id)? {
-            self.wake(now, id.slot);
-        }
-        let (active, mut cx) = self.split(id.slot, now);
+        let Stack { records, config, pool, segments, stats, queues, .. } = self;
+        let Some((_, active)) = records.of_id(id) else {
+            self.wake(now, self.records.slot_of(id)?);
+            return self.call(now, id, action);
+        };
+        let mut cx = Context { now, config: &config.tcp, pool, segments, stats };
         let result = action(&mut active.conn, &mut cx);
-        self.after(id.slot);
+        queues.take_up(id.slot, active);
+        if active.conn.state() != State::Established {
+            self.after_end(id.slot);
+        }
         Some(result)
     }
 

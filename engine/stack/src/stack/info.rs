@@ -74,7 +74,7 @@ pub struct ConnInfo {
 pub struct Memory {
     /// What every connection has: one cache line.
     pub records: usize,
-    /// What those with work to do borrow.
+    /// What those with work to do borrow, and the queues in which they wait.
     pub active: usize,
     /// What rests in TIME-WAIT.
     pub time_wait: usize,
@@ -107,7 +107,7 @@ impl Stack {
         let (records, active) = self.records.bytes();
         Memory {
             records,
-            active,
+            active: active + self.queues.bytes(),
             time_wait: self.time_wait.bytes(),
             table: self.table.bytes(),
             buffers: self.pool.n_used() as usize * CHUNK_BYTES + self.segments.bytes(),

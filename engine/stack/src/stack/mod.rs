@@ -125,6 +125,8 @@ pub struct Stack {
     queues: Queues,
     /// What rests in TIME-WAIT.
     time_wait: TimeWait,
+    /// The tick in which all that was due was handled.
+    looked_at: Option<Tick>,
     /// Connections whose send the pool cut short and that have nothing in flight to wake them.
     starved: VecDeque<ConnId>,
     resets: ResetLimit,
@@ -170,6 +172,7 @@ impl Stack {
             cookies_sent_at: None,
             queues: Queues::default(),
             time_wait: TimeWait::new(config.tcp.time_wait),
+            looked_at: None,
             starved: VecDeque::new(),
             resets: ResetLimit { second: now, left: config.resets_per_second_max },
             burst: 0,
@@ -211,10 +214,15 @@ impl Stack {
         Ok(())
     }
 
-    /// Handles deadlines that have passed, a bounded number of them.
+    /// Handles deadlines that have passed, a bounded number of them. Within one tick there is nothing
+    /// new to look for, unless the last call left some over.
     pub fn on_timeout(&mut self, now: Instant) {
-        let mut budget = EXPIRIES_MAX;
+        self.feed_starved();
         let tick = Tick::at(now);
+        if self.looked_at == Some(tick) && !self.wheel.has_due() {
+            return;
+        }
+        let mut budget = EXPIRIES_MAX;
         while let Some(slot) = self.wheel.expire(&mut self.records, tick, &mut budget) {
             self.wake(now, slot);
             if self.records[slot].conn.poll_timeout().is_due(tick) {
@@ -231,9 +239,9 @@ impl Stack {
             }
             self.settle(now, slot);
         }
-        self.end_rests(tick, budget);
+        let left = self.end_rests(tick, budget);
         self.neighbors.on_timeout(now, &mut self.queues, &mut self.stats);
-        self.feed_starved();
+        self.looked_at = (left > 0).then_some(tick);
     }
 
     /// When the stack next wants a turn without a frame having arrived: now, if something is left
@@ -256,6 +264,10 @@ impl Stack {
             let (cell, active) = self.records.both_mut(slot);
             active.in_events = false;
             let events = active.conn.poll_event();
+            let id = ConnId { slot, generation: cell.generation() };
+            if active.opened && !events.is_empty() && !events.contains(Events::ENDED) {
+                return Some(Event { id, app: cell.app, word: cell.word, events, end: None });
+            }
             active.opened |= events.contains(Events::OPENED) || !active.conn.is_passive();
             let end = if events.contains(Events::ENDED) { active.conn.end() } else { None };
             if !active.opened {
@@ -267,7 +279,6 @@ impl Stack {
                 continue;
             }
             active.told = end.is_some();
-            let id = ConnId { slot, generation: cell.generation() };
             return Some(Event { id, app: cell.app, word: cell.word, events, end });
         }
         None
@@ -275,13 +286,14 @@ impl Stack {
 
     /// The event that [`Stack::poll_event`] returned has been handled; a connection that ended
     /// with it is gone.
-    pub fn event_done(&mut self, id: ConnId) {
+    pub fn event_done(&mut self, event: &Event) {
+        if event.end.is_none() {
+            return;
+        }
         let Stack { records, pool, segments, .. } = self;
-        if let Some((_, active)) = records.of_id(id)
-            && active.told
-        {
+        if let Some((_, active)) = records.of_id(event.id) {
             active.conn.release(pool, segments);
-            self.retire(id.slot);
+            self.retire(event.id.slot);
         }
     }
 
@@ -314,8 +326,12 @@ impl Stack {
     fn after(&mut self, slot: u32) {
         let active = &mut self.records[slot];
         self.queues.take_up(slot, active);
-        match active.conn.state() {
-            State::Established => {}
+        self.after_end(slot);
+    }
+
+    /// What the end of a connection means for its tuple.
+    fn after_end(&mut self, slot: u32) {
+        match self.records[slot].conn.state() {
             State::Closed => self.forget_tuple(slot),
             State::TimeWait => {
                 // It may be over before anything else happens to the connection.

@@ -193,12 +193,7 @@ impl Neighbors {
 
     /// Repeats or gives up questions whose time has come; the records go back that waited in
     /// vain, to find their next hop unreachable.
-    pub(super) fn on_timeout(
-        &mut self,
-        now: Instant,
-        queues: &mut Queues,
-        stats: &mut Counters,
-    ) {
+    pub(super) fn on_timeout(&mut self, now: Instant, queues: &mut Queues, stats: &mut Counters) {
         for _ in 0..self.open.len() {
             let Some(addr) = self.open.pop_front() else { return };
             let Some(&at) = self.places.get(&addr) else { continue };

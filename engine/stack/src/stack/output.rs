@@ -83,7 +83,12 @@ impl Stack {
             headers.emit(&mut buf[..len], mac, (*local.ip(), *remote.ip()), out.ecn, &out.tcp);
             self.burst += 1;
             if !active.conn.may_transmit() {
-                self.drop_from_ready(slot);
+                self.burst = 0;
+                self.queues.pop_ready(active);
+                let deadline = active.conn.poll_timeout();
+                if !cell.timer.comes_up_by(deadline) {
+                    self.wheel.arm(&mut self.records, slot, deadline);
+                }
             } else if self.burst == BURST_MAX {
                 self.burst = 0;
                 self.queues.rotate();
@@ -124,16 +129,9 @@ impl Stack {
     /// The connection has nothing to send for now: it leaves the queue, its deadline is taken up.
     fn drop_from_ready(&mut self, slot: u32) {
         self.burst = 0;
-        self.queues.ready.pop_front();
-        let (cell, active) = self.records.both_mut(slot);
-        active.in_ready = false;
-        let (deadline, told) = (active.conn.poll_timeout(), active.told);
-        if !cell.timer.comes_up_by(deadline) {
-            self.wheel.arm(&mut self.records, slot, deadline);
-        }
-        if told {
-            self.retire(slot);
-        }
+        self.queues.pop_ready(&mut self.records[slot]);
+        self.take_up_deadline(slot);
+        self.retire(slot);
     }
 
     /// The next hop does not answer: an open fails. What others would have sent is lost like on any

@@ -47,7 +47,15 @@ pub(super) struct Pages<T, const N: usize> {
 impl<T: Cell, const N: usize> Pages<T, N> {
     pub(super) const fn new() -> Self {
         const { assert!(N.is_power_of_two()) };
-        Pages { cells: Vec::new(), pages: Vec::new(), open: NIL, gone: NIL, n_gone: 0, spare: NIL, len: 0 }
+        Pages {
+            cells: Vec::new(),
+            pages: Vec::new(),
+            open: NIL,
+            gone: NIL,
+            n_gone: 0,
+            spare: NIL,
+            len: 0,
+        }
     }
 
     /// Live cells.
@@ -118,14 +126,15 @@ impl<T: Cell, const N: usize> Pages<T, N> {
         cell.as_free().is_none().then_some(cell)
     }
 
-    /// As [`Pages::get`].
-    pub(super) fn get_mut(&mut self, cell: u32) -> Option<&mut T> {
+    /// A cell, live or free, if its page is held.
+    #[inline]
+    pub(super) fn cell_mut(&mut self, cell: u32) -> Option<&mut T> {
         let (number, idx) = Self::split(cell);
-        let cell = &mut self.cells.get_mut(number as usize)?.as_deref_mut()?[idx];
-        cell.as_free().is_none().then_some(cell)
+        Some(&mut self.cells.get_mut(number as usize)?.as_deref_mut()?[idx])
     }
 
     /// A live cell.
+    #[inline]
     pub(super) fn at(&self, cell: u32) -> &T {
         let (number, idx) = Self::split(cell);
         let held = self.cells[number as usize].as_deref();
@@ -133,6 +142,7 @@ impl<T: Cell, const N: usize> Pages<T, N> {
     }
 
     /// A live cell.
+    #[inline]
     pub(super) fn at_mut(&mut self, cell: u32) -> &mut T {
         let (number, idx) = Self::split(cell);
         &mut held_mut(&mut self.cells, number)[idx]

@@ -17,6 +17,7 @@ pub(super) struct Queues {
 impl Queues {
     /// Anything may have happened to the connection: it is asked for segments in this turn, and tells
     /// what there is to tell.
+    #[inline]
     pub(super) fn take_up(&mut self, slot: u32, active: &mut Active) {
         if !active.in_ready {
             active.in_ready = true;
@@ -26,6 +27,13 @@ impl Queues {
             active.in_events = true;
             self.events.push_back(slot);
         }
+    }
+
+    /// The first in `ready`, whose record this is, has nothing to send for now.
+    #[inline]
+    pub(super) fn pop_ready(&mut self, active: &mut Active) {
+        self.ready.pop_front();
+        active.in_ready = false;
     }
 
     /// The first in `ready` goes to the end.

@@ -221,8 +221,9 @@ impl Records {
 
     /// The slot and the active record of a connection, unless it sleeps or there is none. What the way
     /// of a segment needs of a connection it gets here, once.
+    #[inline]
     pub(super) fn get_mut(&mut self, slot: u32) -> Option<(&mut Slot, &mut Active)> {
-        let cell = self.slots.get_mut(slot).filter(|cell| cell.kind() == Kind::Active)?;
+        let cell = self.slots.cell_mut(slot).filter(|cell| cell.kind() == Kind::Active)?;
         match self.blocks.at_mut(cell.dormant.number()) {
             Block::Live(active) => Some((cell, active)),
             Block::Free { .. } => unreachable!("an active slot leads to a live block"),
@@ -230,6 +231,7 @@ impl Records {
     }
 
     /// As [`Records::get_mut`], of a connection that is awake.
+    #[inline]
     pub(super) fn both_mut(&mut self, slot: u32) -> (&mut Slot, &mut Active) {
         self.get_mut(slot).expect(AWAKE)
     }
@@ -240,14 +242,9 @@ impl Records {
     }
 
     /// As [`Records::get_mut`], of a connection that still lives.
+    #[inline]
     pub(super) fn of_id(&mut self, id: ConnId) -> Option<(&mut Slot, &mut Active)> {
         self.get_mut(id.slot).filter(|(cell, _)| cell.generation() == id.generation)
-    }
-
-    /// A connection that still lives sleeps.
-    pub(super) fn is_asleep(&self, id: ConnId) -> Option<bool> {
-        let cell = self.slots.get(id.slot)?;
-        (cell.generation() == id.generation).then_some(cell.kind() == Kind::Dormant)
     }
 
     /// The record number of a connection that still lives.
@@ -283,7 +280,6 @@ impl Records {
     pub(super) fn timer_mut(&mut self, slot: u32) -> &mut WheelLink {
         &mut self.slots.at_mut(slot).timer
     }
-
 }
 
 impl Active {

@@ -102,14 +102,15 @@ impl Stack {
         stirred
     }
 
-    /// Rests that are over end, a bounded number of them.
-    pub(super) fn end_rests(&mut self, now: Tick, mut budget: u32) {
+    /// Rests that are over end, a bounded number of them; what is left of the budget.
+    pub(super) fn end_rests(&mut self, now: Tick, mut budget: u32) -> u32 {
         while budget > 0
             && let Some(number) = self.time_wait.expired(now)
         {
             self.end_rest(number);
             budget -= 1;
         }
+        budget
     }
 
     /// A connection has entered TIME-WAIT; beyond the bound the oldest at rest goes.

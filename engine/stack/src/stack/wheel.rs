@@ -123,6 +123,11 @@ impl Wheel {
         }
     }
 
+    /// Something is due in the tick that was handled last.
+    pub(super) fn has_due(&self) -> bool {
+        self.current_list().is_some()
+    }
+
     /// The earliest tick at which [`Wheel::expire`] has work; a boundary at which a slot of a
     /// higher level must be sorted counts as work.
     pub(super) fn next(&self) -> Option<Tick> {

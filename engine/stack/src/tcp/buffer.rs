@@ -68,6 +68,22 @@ impl Pool {
         Some(idx)
     }
 
+    /// A chunk with these bytes, if they fit one.
+    #[inline]
+    fn take_for(&mut self, bytes: &[u8]) -> Option<u32> {
+        if bytes.is_empty() || bytes.len() > CHUNK_BYTES {
+            return None;
+        }
+        let idx = self.free;
+        let chunk = self.chunks.get_mut(idx as usize)?;
+        self.free = chunk.next;
+        *chunk = Chunk { next: NIL, seq: 0, start: 0, len: bytes.len() as u16 };
+        self.n_used += 1;
+        let start = idx as usize * CHUNK_BYTES;
+        self.bytes[start..start + bytes.len()].copy_from_slice(bytes);
+        Some(idx)
+    }
+
     fn give(&mut self, idx: u32) {
         self.chunks[idx as usize].next = self.free;
         self.free = idx;
@@ -129,6 +145,13 @@ impl Queue {
     /// Appends as many of `bytes` as `n_chunks_max` chunks more, and the pool, have room for; returns
     /// how many.
     pub fn append(&mut self, pool: &mut Pool, bytes: &[u8], n_chunks_max: u32) -> usize {
+        if self.tail == NIL
+            && n_chunks_max > 0
+            && let Some(idx) = pool.take_for(bytes)
+        {
+            (self.head, self.tail, self.len) = (idx, idx, bytes.len() as u32);
+            return bytes.len();
+        }
         let mut n_chunks = 0;
         let mut done = 0;
         if self.tail != NIL {
@@ -176,9 +199,15 @@ impl Queue {
 
     /// Removes the first `n` bytes, at most all; returns how many.
     pub fn consume(&mut self, pool: &mut Pool, n: u32) -> u32 {
-        let mut left = n.min(self.len);
-        let done = left;
+        let done = n.min(self.len);
         self.len -= done;
+        if self.len == 0 && self.head == self.tail && self.head != NIL {
+            // All of the only chunk.
+            pool.give(self.head);
+            (self.head, self.tail) = (NIL, NIL);
+            return done;
+        }
+        let mut left = done;
         while left > 0 {
             let chunk = pool.chunk(self.head);
             let part = left.min(u32::from(chunk.len));

@@ -50,18 +50,48 @@ impl Connection {
 
     /// What remains of the order when nothing is lost or held out of order, and no tail is to be probed.
     fn next_undisturbed(&mut self, cx: &mut Context<'_>) -> Option<Outgoing> {
-        if self.snd.nxt.lt(self.data_end())
-            && let Some(out) = self.next_data(cx, 0)
-        {
+        let has_more = self.snd.nxt.lt(self.data_end());
+        if has_more && self.is_lone(cx) {
+            return Some(self.next_lone(cx));
+        }
+        if has_more && let Some(out) = self.next_data(cx, 0) {
             return Some(out);
         }
         if self.snd.fin == Fin::Queued || self.snd.probe {
-            return self
-                .next_fin(cx)
-                .or_else(|| self.next_probe(cx))
-                .or_else(|| self.next_ack(cx));
+            return self.next_fin(cx).or_else(|| self.next_probe(cx)).or_else(|| self.next_ack(cx));
         }
         if self.rcv.ack { self.next_ack(cx) } else { None }
+    }
+
+    /// Nothing is in flight, and all that is queued goes out in one segment whatever Nagle and SWS
+    /// avoidance say: a request, or a response.
+    fn is_lone(&self, cx: &Context<'_>) -> bool {
+        let snd = &self.snd;
+        let len = snd.queue.len();
+        snd.una == snd.max
+            && len <= u32::from(snd.mss)
+            && len <= snd.wnd
+            && len <= self.congestion.cwnd
+            && snd.fin == Fin::None
+            && !self.path.may_be_raised(Tick::at(cx.now))
+    }
+
+    /// What [`Connection::next_data`] comes to for a lone segment.
+    fn next_lone(&mut self, cx: &mut Context<'_>) -> Outgoing {
+        let (seq, len) = (self.snd.nxt, self.snd.queue.len());
+        let (mss, segments) = (u32::from(self.snd.mss), cx.config.initial_window_segments);
+        self.congestion.on_idle(Tick::at(cx.now), mss, segments);
+        let end = seq + len;
+        if len < mss {
+            self.snd.small_end = end;
+        }
+        cx.stats.add(Counter::TcpBytesOut, u64::from(len));
+        self.note_sent(cx, seq, len);
+        (self.snd.nxt, self.snd.max) = (end, end);
+        let mut out = self.segment(cx, Flags::ACK | Flags::PSH, seq, len);
+        self.mark_urgent(&mut out);
+        self.mark_new_data(&mut out);
+        out
     }
 
     /// There may be something to send, so that it is worth to ask: false is certain.
@@ -315,10 +345,10 @@ impl Connection {
         }
         if acks {
             self.rcv.edge = self.window_edge(cx);
-            let unit = 1u32 << self.rcv.shift;
+            let shift = self.rcv.shift;
             // Rounded up, so that the edge which the peer computes never moves left.
-            window = self.rcv_wnd().div_ceil(unit).min(0xffff);
-            self.rcv.edge = self.rcv.nxt + window * unit;
+            window = ((self.rcv_wnd() + (1 << shift) - 1) >> shift).min(0xffff);
+            self.rcv.edge = self.rcv.nxt + (window << shift);
             self.rcv.ack = false;
             self.rcv.unacked = 0;
             self.timers.ack = Tick::NEVER;
@@ -348,7 +378,8 @@ impl Connection {
 
     /// What is sent now can be noted; if not, an acknowledgement of what is in flight is awaited.
     fn has_record(&self, cx: &Context<'_>) -> bool {
-        self.snd.board.has_room(cx.segments, cx.config.flight_segments_max())
+        self.snd.board.is_empty()
+            || self.snd.board.has_room(cx.segments, cx.config.flight_segments_max())
     }
 
     /// A segment leaves for the first time: it is noted in the scoreboard, and a timer watches it

@@ -32,6 +32,13 @@ impl PathMtu {
     }
 }
 
+impl PathMtu {
+    /// Long enough after a reduction, new data may try the full size again.
+    pub(super) fn may_be_raised(&self, now: Tick) -> bool {
+        self.raise_at.is_due(now)
+    }
+}
+
 impl Connection {
     /// The largest packet of this connection in bytes, where the full size is too much for the path.
     pub fn path_mtu(&self) -> Option<u16> {
@@ -71,7 +78,7 @@ impl Connection {
     /// The path may have changed: new data try the full size again (RFC 1191 section 6.3). If it still
     /// does not fit, a router says so.
     pub(super) fn raise_path_mtu(&mut self, cx: &Context<'_>) {
-        if self.path.raise_at.is_due(Tick::at(cx.now)) {
+        if self.path.may_be_raised(Tick::at(cx.now)) {
             self.path.raise_at = Tick::NEVER;
             self.snd.mss = self.path.mss_agreed;
         }

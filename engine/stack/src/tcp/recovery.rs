@@ -198,16 +198,12 @@ impl Connection {
         let data = self.snd.queue.consume(cx.pool, news.n - syn);
         cx.stats.add(Counter::TcpBytesAcked, u64::from(data));
         let now_us = micros(cx.now);
-        let sacked = self.snd.board.sacked_bytes();
-        let rack = &mut self.rack;
-        self.snd.board.acknowledge(cx.segments, ack, |segment| {
-            news.is_ambiguous |= segment.retransmitted;
-            if segment.fate != Fate::Sacked {
-                let rtt_us = rack.on_delivered(segment, now_us);
-                news.rtt_us = news.rtt_us.or(rtt_us);
-            }
-        });
-        news.delivered = news.n - (sacked - self.snd.board.sacked_bytes());
+        if let Some(segment) = self.snd.board.take_lone(ack) {
+            news.rtt_us = self.rack.on_delivered(&segment, now_us);
+            news.delivered = news.n;
+        } else {
+            self.take_segments(cx, ack, now_us, news);
+        }
         if self.snd.board.is_empty() {
             self.rack.forget_delivered();
         }
@@ -220,6 +216,20 @@ impl Connection {
             self.snd.blocked = false;
             self.events.insert(Events::WRITABLE);
         }
+    }
+
+    /// The segments before `ack` leave the scoreboard.
+    fn take_segments(&mut self, cx: &mut Context<'_>, ack: Seq, now_us: u32, news: &mut News) {
+        let sacked = self.snd.board.sacked_bytes();
+        let rack = &mut self.rack;
+        self.snd.board.acknowledge(cx.segments, ack, |segment| {
+            news.is_ambiguous |= segment.retransmitted;
+            if segment.fate != Fate::Sacked {
+                let rtt_us = rack.on_delivered(segment, now_us);
+                news.rtt_us = news.rtt_us.or(rtt_us);
+            }
+        });
+        news.delivered = news.n - (sacked - self.snd.board.sacked_bytes());
     }
 
     /// What the receiver holds beyond its acknowledgement, and what it got twice. A block counts only

@@ -201,6 +201,19 @@ impl Scoreboard {
         self.tail = at;
     }
 
+    /// The only segment in flight, sent once, if everything before `una` is acknowledged and it with
+    /// that: then nothing is in flight. A request and its response are such segments.
+    #[inline]
+    pub fn take_lone(&mut self, una: Seq) -> Option<Segment> {
+        let is_lone = self.n == 1 && self.first.end().le(una);
+        let is_plain = self.first.fate == Fate::InFlight && !self.first.retransmitted;
+        if !is_lone || !is_plain {
+            return None;
+        }
+        self.n = 0;
+        Some(self.first)
+    }
+
     /// Everything before `una` is acknowledged. `each` is shown what that removes, in order.
     pub fn acknowledge(
         &mut self,

@@ -19,23 +19,34 @@ impl Sum {
 
     /// Adds bytes that begin at an even offset of the data summed. A last odd byte counts as the
     /// high half of a word (RFC 1071 section 1), so only the final piece may have odd length.
+    #[inline]
     pub fn add_bytes(self, bytes: &[u8]) -> Self {
-        Sum(add(self.0, native_sum(bytes)))
+        let sum = native_sum(bytes);
+        self.add((sum >> 32) + (sum & 0xffff_ffff))
     }
 
     /// Adds one 16-bit word.
+    #[inline]
     pub fn add_u16(self, word: u16) -> Self {
-        Sum(add(self.0, u64::from(word.to_be())))
+        self.add(u64::from(word.to_be()))
     }
 
     /// Adds two 16-bit words at once.
+    #[inline]
     pub fn add_u32(self, words: u32) -> Self {
-        Sum(add(self.0, u64::from(words.to_be())))
+        self.add(u64::from(words.to_be()))
     }
 
     /// Adds what another sum has.
+    #[inline]
     pub fn add_sum(self, other: Sum) -> Self {
-        Sum(add(self.0, other.0))
+        self.add(other.0)
+    }
+
+    /// Each addition brings at most 33 bits: it would take two thousand million of them to overflow.
+    #[inline]
+    fn add(self, n: u64) -> Self {
+        Sum(self.0.wrapping_add(n))
     }
 
     /// The sum in 16 bits, not complemented: 0xffff when the data hold their own, correct checksum.
@@ -59,36 +70,37 @@ pub fn pseudo_header_v4(src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, len: u16) ->
         .add_u16(len)
 }
 
-/// Words of 8 bytes that are summed side by side, so that no addition waits for the one before.
-const LANES: usize = 4;
+/// Words of 8 bytes in a block: added in a row, each with the carry of the one before.
+const BLOCK: usize = 4;
 
-/// Adds words of 8 bytes, and each carry back in: two instructions a word. In one's complement the sum
-/// is the same whatever the width of the words (RFC 1071 section 2A).
+/// Adds words of 8 bytes, and the carries at the end. In one's complement the sum is the same whatever
+/// the width of the words (RFC 1071 section 2A).
+#[inline]
 fn native_sum(bytes: &[u8]) -> u64 {
-    let (blocks, rest) = bytes.as_chunks::<{ 8 * LANES }>();
-    let mut lanes = [0_u64; LANES];
+    let (blocks, rest) = bytes.as_chunks::<{ 8 * BLOCK }>();
+    let (mut sum, mut carries) = (0_u64, 0_u64);
     for block in blocks {
         let (words, _) = block.as_chunks::<8>();
-        for (lane, word) in lanes.iter_mut().zip(words) {
-            *lane = add(*lane, u64::from_ne_bytes(*word));
+        let mut carry = false;
+        for word in words {
+            (sum, carry) = sum.carrying_add(u64::from_ne_bytes(*word), carry);
         }
+        carries = carries.wrapping_add(u64::from(carry));
     }
     let (words, tail) = rest.as_chunks::<8>();
-    let mut sum = add(add(lanes[0], lanes[1]), add(lanes[2], lanes[3]));
     for word in words {
-        sum = add(sum, u64::from_ne_bytes(*word));
+        let carry;
+        (sum, carry) = sum.overflowing_add(u64::from_ne_bytes(*word));
+        carries = carries.wrapping_add(u64::from(carry));
     }
-    if tail.is_empty() {
-        return sum;
+    let (pairs, last) = tail.as_chunks::<2>();
+    for pair in pairs {
+        carries = carries.wrapping_add(u64::from(u16::from_ne_bytes(*pair)));
     }
-    let mut last = [0; 8];
-    last[..tail.len()].copy_from_slice(tail);
-    add(sum, u64::from_ne_bytes(last))
-}
-
-/// One's complement addition.
-fn add(a: u64, b: u64) -> u64 {
-    let (sum, carry) = a.overflowing_add(b);
+    if let [byte] = last {
+        carries = carries.wrapping_add(u64::from(u16::from_ne_bytes([*byte, 0])));
+    }
+    let (sum, carry) = sum.overflowing_add(carries);
     sum.wrapping_add(u64::from(carry))
 }
 

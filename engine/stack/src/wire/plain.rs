@@ -57,6 +57,7 @@ pub struct Plain {
 impl Plain {
     /// Reads the segment in a frame for `mac`, or nothing if the frame has another form. All lengths
     /// and the header's checksum have been verified then; that of the segment has not.
+    #[inline]
     pub fn read(frame: &[u8], mac: Mac) -> Option<Plain> {
         let head = frame.first_chunk::<HEADERS>()?;
         let is_plain = Mac::at(head, 0) == mac
@@ -108,6 +109,7 @@ impl Plain {
 
     /// Verifies the checksum of the segment in the frame that this was read from; tells whether it is a
     /// partial one.
+    #[inline]
     pub fn verify(&self, frame: &[u8], policy: ChecksumPolicy) -> Result<bool, WireError> {
         let segment = frame.get(TCP_AT..self.data.1).ok_or(WireError::Truncated)?;
         let field = segment.get(16..18).ok_or(WireError::Truncated)?;

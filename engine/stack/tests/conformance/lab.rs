@@ -124,7 +124,7 @@ impl Lab {
                 self.id = Some(event.id);
             }
             self.app.on_event(&mut self.stack, self.now, &event);
-            self.stack.event_done(event.id);
+            self.stack.event_done(&event);
         }
         self.app.on_turn(&mut self.stack, self.now);
         let mut buf = [0; 2048];

@@ -173,7 +173,7 @@ impl World {
             if event.events.contains(Events::FINISHED) {
                 self.server.close(now, event.id);
             }
-            self.server.event_done(event.id);
+            self.server.event_done(&event);
         }
         let mut buf = [0; 2048];
         while let Some(len) = self.server.poll_transmit(now, &mut buf) {

@@ -124,7 +124,7 @@ impl Pair {
                 end.stack.shutdown(now, event.id);
             }
             end.ends.extend(event.end);
-            end.stack.event_done(event.id);
+            end.stack.event_done(&event);
         }
         let mut buf = [0; 2048];
         while let Some(len) = self.ends[me].stack.poll_transmit(now, &mut buf) {

@@ -167,7 +167,7 @@ impl Lab {
         while let Some(event) = self.stack.poll_event() {
             self.events.push_back(event);
             if event.end.is_some() {
-                self.stack.event_done(event.id);
+                self.stack.event_done(&event);
             }
         }
         let mut buf = [0; 2048];
