@@ -13,6 +13,7 @@ mod handoff;
 mod impaired;
 mod lane;
 mod mailbox;
+mod patience;
 mod publish;
 
 pub use desk::{Apps, Desk, Stop};
@@ -30,6 +31,7 @@ use barewire_stack::stack::{Disposition, Miss, Stack};
 use barewire_stack::time::{Duration, Instant};
 use barewire_stack::wire::ethernet::{Ethernet, TYPE_ARP};
 use impaired::Impaired;
+use patience::Patience;
 use publish::Tally;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -42,9 +44,6 @@ const EVENTS_MAX: usize = 1024;
 
 /// Frames taken from the hand-off ring in one turn.
 const HANDOFF_MAX: usize = 256;
-
-/// Turns without work before an adaptive worker goes to sleep.
-const IDLE_TURNS_MAX: u32 = 8;
 
 /// The longest sleep, so that the statistics stay fresh.
 const SLEEP_MAX: Duration = Duration::from_millis(100);
@@ -127,12 +126,13 @@ impl<Q: Queue> Worker<Q> {
 
     /// Turns until it is told to stop, then resets what is open and ends.
     pub fn run(mut self) -> Remains {
-        let mut idle_turns = 0;
+        let mut patience = Patience::new();
         while self.stop == Stop::No {
-            let turn = self.turn(clock::now());
-            idle_turns = if turn.worked { 0 } else { idle_turns + 1 };
-            if idle_turns > IDLE_TURNS_MAX && self.parts.poll == Poll::Adaptive {
-                self.sleep();
+            let now = clock::now();
+            if self.turn(now).worked {
+                patience.on_work();
+            } else if self.parts.poll == Poll::Adaptive && patience.is_over(now) {
+                self.sleep(&mut patience);
             }
         }
         self.farewell();
@@ -313,7 +313,8 @@ impl<Q: Queue> Worker<Q> {
         mailbox.run(&mut Desk { now, stack, apps, ledger, paths, stop: &mut self.stop })
     }
 
-    fn sleep(&mut self) {
+    /// Sleeps until there may be something to do.
+    fn sleep(&mut self, patience: &mut Patience) {
         let now = clock::now();
         let longest = self.wake_at(now).map_or(SLEEP_MAX, |at| at.since(now).min(SLEEP_MAX));
         if longest.is_zero() {
@@ -324,6 +325,7 @@ impl<Q: Queue> Worker<Q> {
         if rung {
             self.parts.bell.clear();
         }
+        patience.on_sleep(clock::now() - now);
     }
 
     /// Resets all connections, so that no peer waits for one that is gone; bounded in time.
