@@ -1,9 +1,11 @@
 //! Programs that measure barewire, one file each. They print what they measured and how; they assert
 //! sums, and speeds or sizes only where a flag asks for it.
 
+mod callgrind;
 mod memory;
 mod rig;
 mod scale;
+mod stack;
 mod versus;
 
 use barewire_engine::sys::memory::return_freed_blocks;
@@ -24,6 +26,8 @@ enum Command {
     Memory(memory::Options),
     /// What each of very many connections takes, and costs, over a wire in memory; needs no root
     Scale(scale::Options),
+    /// What a request costs the stack alone, beside smoltcp doing the same; needs no root
+    Stack(stack::Options),
     /// barewire against the kernel's TCP and raw AF_XDP, over veth in network namespaces; needs root
     Versus(versus::Options),
     /// One end of a pair of `versus`
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
     let done = match &command {
         Command::Memory(options) => memory::run(options),
         Command::Scale(options) => scale::run(options),
+        Command::Stack(options) => stack::run(options),
         Command::Versus(options) => versus::run(options),
         Command::VersusEnd(options) => versus::run_end(options),
     };

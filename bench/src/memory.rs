@@ -100,7 +100,7 @@ fn sides(options: &Options) -> io::Result<(Side, Side)> {
     let share = options.connections.0.div_ceil(n as u64);
     let connections_max = u32::try_from(share).unwrap_or(u32::MAX);
     let server = rig::workers(n, || rig::server(connections_max))?;
-    let client = rig::workers(n, || (rig::client(connections_max), Apps::new()))?;
+    let client = rig::workers(n, || (rig::client(connections_max, clock::now()), Apps::new()))?;
     let (server, client) = (Side { workers: server }, Side { workers: client });
     Ok((server, client))
 }

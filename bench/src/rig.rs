@@ -10,6 +10,7 @@ use barewire_stack::device::memory::MemoryDevice;
 use barewire_stack::stack::{self, Resolver, Stack, StackConfig};
 use barewire_stack::tcp::TcpConfig;
 use barewire_stack::tcp::isn::Secret;
+use barewire_stack::time::Instant;
 use barewire_stack::wire::ethernet::Mac;
 use barewire_stack::wire::tcp::ChecksumPolicy;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -20,8 +21,8 @@ use std::{fmt, io};
 const N_FRAMES: u32 = 4096;
 const FRAME_BYTES: u16 = 2048;
 
-/// What both ends may buffer, per worker.
-const BUFFER_BYTES_MAX: usize = 64 << 20;
+/// What both ends may buffer, per worker, unless a run needs more.
+pub(crate) const BUFFER_BYTES_MAX: usize = 64 << 20;
 
 /// Where the server listens.
 pub(crate) const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 99, 0, 1), 7000);
@@ -101,27 +102,39 @@ pub(crate) fn device() -> MemoryDevice {
 
 /// A stack that listens at [`SERVER`], with the application that echoes.
 pub(crate) fn server(connections_max: u32) -> (Stack, Apps) {
-    let mut stack = new_stack(*SERVER.ip(), SERVER_MAC, connections_max, Vec::new());
-    assert!(stack.listen(SERVER, Apps::FIRST_LISTENING), "nobody listens yet");
+    let stack = listener(connections_max, BUFFER_BYTES_MAX, clock::now());
     let mut apps = Apps::new();
     apps.set_listening(Apps::FIRST_LISTENING, app::make(&AppSpec::Echo));
     (stack, apps)
 }
 
-/// A stack that owns [`SOURCES`].
-pub(crate) fn client(connections_max: u32) -> Stack {
-    let sources: Prefix = SOURCES.parse().expect("a prefix");
-    let sources = stack::Prefix { addr: sources.addr(), len: sources.len() };
-    new_stack(CLIENT, CLIENT_MAC, connections_max, vec![sources])
+/// A stack that listens at [`SERVER`]; `now` is the time of its first turn.
+pub(crate) fn listener(connections_max: u32, buffer_bytes_max: usize, now: Instant) -> Stack {
+    let mut stack = Stack::new(
+        StackConfig {
+            buffer_bytes_max,
+            ..config(*SERVER.ip(), SERVER_MAC, connections_max, Vec::new())
+        },
+        now,
+    );
+    assert!(stack.listen(SERVER, Apps::FIRST_LISTENING), "nobody listens yet");
+    stack
 }
 
-fn new_stack(
+/// A stack that owns [`SOURCES`]; `now` is the time of its first turn.
+pub(crate) fn client(connections_max: u32, now: Instant) -> Stack {
+    let sources: Prefix = SOURCES.parse().expect("a prefix");
+    let sources = stack::Prefix { addr: sources.addr(), len: sources.len() };
+    Stack::new(config(CLIENT, CLIENT_MAC, connections_max, vec![sources]), now)
+}
+
+fn config(
     addr: Ipv4Addr,
     mac: Mac,
     connections_max: u32,
     prefixes: Vec<stack::Prefix>,
-) -> Stack {
-    let config = StackConfig {
+) -> StackConfig {
+    StackConfig {
         mac,
         addresses: vec![stack::Prefix { addr, len: 24 }],
         prefixes,
@@ -138,6 +151,5 @@ fn new_stack(
         buffer_bytes_max: BUFFER_BYTES_MAX,
         secret: Secret::new(SECRET),
         tcp: TcpConfig::default(),
-    };
-    Stack::new(config, clock::now())
+    }
 }

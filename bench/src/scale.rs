@@ -3,9 +3,9 @@
 //! in-process wire, in one thread. One line of JSON comes out; text for people goes to the standard
 //! error.
 
-mod callgrind;
 mod clients;
 mod field;
+mod instructions;
 
 use crate::rig::Failure;
 use barewire_api::unit::{Count, Ratio, grouped};
@@ -16,6 +16,7 @@ use barewire_stack::stack::Memory;
 use barewire_stack::stats::Counter;
 use barewire_stack::time::{Duration, Instant};
 use clap::Args;
+pub(crate) use clients::plan;
 use field::{Field, Turns};
 use serde::Serialize;
 use std::cell::Cell;
@@ -96,18 +97,18 @@ struct Outcome {
     resident_bytes_open: u64,
     resident_bytes_closed: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    instructions: Vec<callgrind::Instructions>,
+    instructions: Vec<instructions::Instructions>,
 }
 
 /// Runs and prints; an error when a sum does not hold, or a goal is missed where that matters.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     if options.callgrind {
-        callgrind::check()?;
+        instructions::check()?;
     }
     check(options)?;
     let mut outcome = measure(options)?;
     if options.callgrind {
-        outcome.instructions = callgrind::run(options)?;
+        outcome.instructions = instructions::run(options)?;
     }
     let mut line = serde_json::to_string(&outcome).expect("an outcome has a JSON form");
     line.push('\n');
@@ -122,7 +123,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
 /// Refuses what cannot be done before the first connection.
 fn check(options: &Options) -> Result<(), Failure> {
     let n = options.connections.0;
-    let tuples = clients::plan().n_tuples().min(u64::from(u32::MAX));
+    let tuples = plan().n_tuples().min(u64::from(u32::MAX));
     let refuse = |what: &str, found: String, fix: &str| {
         Err(Failure::Plan(barewire_api::ConfigError::new(what, found, fix)))
     };

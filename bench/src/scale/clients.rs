@@ -50,7 +50,7 @@ enum Kind {
 }
 
 /// The tuples of all runs.
-pub(super) fn plan() -> Plan {
+pub(crate) fn plan() -> Plan {
     let sources: Prefix = SOURCES.parse().expect("a prefix");
     let first = sources.host(0).expect("a prefix of many hosts");
     let hosts = Hosts { first, n: sources.hosts() as u32 };
@@ -82,7 +82,7 @@ impl Clients {
             };
             Kind::Crowd(Box::new(Crowd::new(config)), Box::default())
         } else {
-            Kind::Stack(Box::new(rig::client(n as u32)), 0, 0)
+            Kind::Stack(Box::new(rig::client(n as u32, now)), 0, 0)
         };
         Clients { kind, n, plan, tally: Tally::default(), rx: Batch::new(), tx: Batch::new() }
     }
