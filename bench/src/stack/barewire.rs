@@ -91,7 +91,7 @@ impl Pair {
         let n_warm = n_warm.min(n) as usize;
         while pair.next < n_warm {
             let n_next = (n_warm - pair.next).min(WINDOW);
-            pair.exchange_with(n_next, n_next as u64 * WARM_REQUESTS)?;
+            pair.answer_all(n_next, n_next as u64 * WARM_REQUESTS)?;
         }
         pair.next = 0;
         pair.lap = (n_warm > WINDOW).then_some(n_warm);
@@ -143,11 +143,11 @@ impl Pair {
     #[inline(never)]
     pub(super) fn exchange(&mut self, n: u64) -> Result<(), Failure> {
         self.next = if self.lap.is_some() { self.next } else { 0 };
-        self.exchange_with(self.order.len().min(WINDOW), n)
+        self.answer_all(self.order.len().min(WINDOW), n)
     }
 
     /// Exchanges `n` requests and responses, with `n_flights` in flight from the next connection on.
-    fn exchange_with(&mut self, n_flights: usize, n: u64) -> Result<(), Failure> {
+    fn answer_all(&mut self, n_flights: usize, n: u64) -> Result<(), Failure> {
         let (goal, mut n_turns) = (self.answered + n, 0);
         self.left = n;
         for _ in 0..n.min(n_flights as u64) {

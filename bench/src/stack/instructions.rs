@@ -9,8 +9,8 @@ use crate::rig::Failure;
 pub(super) fn of(case: Case) -> Result<f64, Failure> {
     eprintln!("counting     the instructions of {case} ...");
     let function = match case.contestant {
-        Contestant::Barewire => "*barewire::Pair::exchange*",
-        Contestant::Smoltcp => "*smoltcp::Pair::exchange*",
+        Contestant::Barewire => "*barewire::Pair::exchange",
+        Contestant::Smoltcp => "*smoltcp::Pair::exchange",
     };
     let (name, requests) = (case.to_string(), case.counted.to_string());
     let args = ["stack", "--only", &name, "--requests", &requests].map(str::to_owned);
