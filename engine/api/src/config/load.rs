@@ -37,7 +37,8 @@ word_enum! {
 word_enum! {
     /// How the load generator ends its connections.
     pub enum CloseWith: "fin or rst" {
-        /// An orderly close, which leaves TIME_WAIT behind.
+        /// An orderly close, which leaves TIME_WAIT behind. With `cps` and echo our FIN goes with the
+        /// request, for it is the last.
         Fin = "fin",
         /// An abort, which frees the tuple at once.
         Rst = "rst",

@@ -125,6 +125,14 @@ impl Traffic {
         u64::from(exchange.sent - before)
     }
 
+    /// All of the request of an `exchange` is queued.
+    pub(super) fn is_sent(&self, dst: u16, exchange: &Exchange) -> bool {
+        match &self.kind {
+            Kind::Echo { bytes } => exchange.sent == *bytes,
+            Kind::Http { requests } => exchange.sent as usize == requests[usize::from(dst)].1.len(),
+        }
+    }
+
     /// Takes what has come of the response; returns how many bytes, and whether it is whole.
     pub(super) fn receive(
         &mut self,
@@ -145,7 +153,7 @@ impl Traffic {
     }
 
     fn receive_echo(
-        &mut self,
+        &self,
         io: &mut Io<'_>,
         id: ConnId,
         bytes: u32,
@@ -155,14 +163,14 @@ impl Traffic {
         while exchange.awaited > 0 {
             let offset = u64::from(bytes) - exchange.awaited;
             let front = io.peek(id);
-            let n = front.len().min(exchange.awaited as usize).min(self.scratch.len());
+            let n = front.len().min(exchange.awaited as usize);
             if n == 0 {
                 break;
             }
-            let expected = &mut self.scratch[..n];
-            fill(exchange.seed, offset, expected);
             // What was not sent yet cannot come back.
-            if front[..n] != *expected || offset + n as u64 > u64::from(exchange.sent) {
+            let is_right = offset + n as u64 <= u64::from(exchange.sent)
+                && matches(exchange.seed, offset, &front[..n]);
+            if !is_right {
                 return Err(Failure::WrongResponse);
             }
             io.discard(id, n);
@@ -254,16 +262,46 @@ impl ResponseHead {
 
 /// Writes the bytes from `offset` on of the stream that belongs to `seed`.
 fn fill(seed: u64, offset: u64, buf: &mut [u8]) {
-    let (mut at, mut rest) = (offset, buf);
-    while !rest.is_empty() {
-        let word = mix(seed.wrapping_add(at / 8)).to_le_bytes();
-        let from = (at % 8) as usize;
-        let n = rest.len().min(8 - from);
-        let (piece, tail) = rest.split_at_mut(n);
-        piece.copy_from_slice(&word[from..from + n]);
-        at += n as u64;
-        rest = tail;
+    let (head_len, mut number) = word_at(offset, buf.len());
+    let (head, rest) = buf.split_at_mut(head_len);
+    let from = (offset % 8) as usize;
+    head.copy_from_slice(&word(seed, offset / 8)[from..from + head_len]);
+    let (words, tail) = rest.as_chunks_mut::<8>();
+    for bytes in words {
+        *bytes = word(seed, number);
+        number += 1;
     }
+    tail.copy_from_slice(&word(seed, number)[..tail.len()]);
+}
+
+/// True when `bytes` are those from `offset` on of the stream that belongs to `seed`.
+fn matches(seed: u64, offset: u64, bytes: &[u8]) -> bool {
+    let (head_len, mut number) = word_at(offset, bytes.len());
+    let (head, rest) = bytes.split_at(head_len);
+    let from = (offset % 8) as usize;
+    if *head != word(seed, offset / 8)[from..from + head_len] {
+        return false;
+    }
+    let (words, tail) = rest.as_chunks::<8>();
+    for bytes in words {
+        if *bytes != word(seed, number) {
+            return false;
+        }
+        number += 1;
+    }
+    *tail == word(seed, number)[..tail.len()]
+}
+
+/// Of `len` bytes from `offset` on: how many come before the first word that is whole or begins
+/// there, and the number of that word.
+fn word_at(offset: u64, len: usize) -> (usize, u64) {
+    let head_len = (offset.wrapping_neg() % 8) as usize;
+    (head_len.min(len), offset.div_ceil(8))
+}
+
+/// Eight bytes of the stream that belongs to `seed`.
+fn word(seed: u64, number: u64) -> [u8; 8] {
+    mix(seed.wrapping_add(number)).to_le_bytes()
 }
 
 /// The finalizer of SplitMix64: every bit of the result depends on every bit of `n`.
@@ -286,6 +324,14 @@ mod tests {
             let mut tail = vec![0; 100 - offset];
             fill(7, offset as u64, &mut tail);
             assert_eq!(tail, whole[offset..]);
+        }
+        for (from, to) in (0..=100).flat_map(|from| (from..=100).map(move |to| (from, to))) {
+            let mut piece = whole[from..to].to_vec();
+            assert!(matches(7, from as u64, &piece), "{from}..{to}");
+            if let Some(byte) = piece.last_mut() {
+                *byte ^= 1;
+                assert!(!matches(7, from as u64, &piece), "{from}..{to}");
+            }
         }
         let mut other = [0; 100];
         fill(9, 0, &mut other);

@@ -38,7 +38,7 @@ pub use tuples::Tuples;
 
 use crate::app::failure::{of_end, of_refusal};
 use crate::app::{App, Io};
-use barewire_api::config::{CloseWith, LoadMode, LoadPlan};
+use barewire_api::config::{CloseWith, LoadMode, LoadPlan, LoadProtocol};
 use barewire_api::failure::Failure;
 use barewire_api::plan::TuplePlan;
 use barewire_api::report::{LoadPart, LoadPhase};
@@ -90,6 +90,8 @@ pub struct Load {
     to_open: u64,
     paused_until: Instant,
     recorder: Recorder,
+    /// Every request is the last of its connection, and the peer answers one who has finished.
+    finishes_with_request: bool,
     /// Chooses who exchanges.
     dice: Dice,
 }
@@ -135,6 +137,9 @@ impl Load {
             to_open: 0,
             paused_until: now,
             recorder: Recorder::new(),
+            finishes_with_request: plan.mode == LoadMode::ConnectionsPerSecond
+                && plan.close == CloseWith::Fin
+                && plan.protocol == LoadProtocol::Echo,
             dice: Dice::new(now.as_nanos() ^ worker as u64),
             plan: plan.clone(),
         };
@@ -300,7 +305,12 @@ impl Load {
 
     fn send_request(&mut self, io: &mut Io<'_>, id: ConnId, mark: Mark) {
         let exchange = &mut self.flights.get_mut(mark.flight).exchange;
-        self.recorder.sent(self.traffic.send(io, id, mark.dst, exchange));
+        let sent = self.traffic.send(io, id, mark.dst, exchange);
+        self.recorder.sent(sent);
+        // With what is sent there is nothing more to say: the FIN goes with it.
+        if self.finishes_with_request && sent > 0 && self.traffic.is_sent(mark.dst, exchange) {
+            io.shutdown(id);
+        }
     }
 
     /// A busy connection may be able to send or to receive; `finished`: the peer sends no more.
@@ -472,11 +482,13 @@ impl App for Load {
             io.abort(id);
             return;
         }
-        if mark.stage == Stage::Opening && events.contains(Events::OPENED) {
+        let mark = if mark.stage == Stage::Opening && events.contains(Events::OPENED) {
             self.on_opened(io, id, mark);
-        }
-        // What has just been opened may be further on by now.
-        let mark = io.word(id).map_or(Mark::OVER, Mark::from_word);
+            // It may be further on by now.
+            io.word(id).map_or(Mark::OVER, Mark::from_word)
+        } else {
+            mark
+        };
         let finished = events.contains(Events::FINISHED);
         match (mark.stage, event.end) {
             (Stage::Over, _) => {}
