@@ -103,6 +103,7 @@ impl Table {
     }
 
     /// Where the record of `tuple` is; `is_it` compares a candidate's tuple with the one sought.
+    #[inline]
     pub fn find(&self, tuple: &FourTuple, is_it: impl Fn(Place) -> bool) -> Option<Place> {
         let (group, tag) = self.spot(tuple);
         let group = &self.groups[group];
@@ -147,6 +148,7 @@ impl Table {
     }
 
     /// Group and tag of a tuple.
+    #[inline]
     fn spot(&self, tuple: &FourTuple) -> (usize, u32) {
         let hash = self.key.hash(tuple);
         ((hash >> 32) as usize % GROUPS, hash as u32 >> (32 - TAG_BITS))
@@ -169,6 +171,7 @@ impl Group {
         if to >= from { to - from } else { to + self.entries.len() - from }
     }
 
+    #[inline]
     fn position(&self, tag: u32, is_it: impl Fn(Place) -> bool) -> Option<usize> {
         if self.entries.is_empty() {
             return None;

@@ -84,6 +84,7 @@ impl Pool {
         Some(idx)
     }
 
+    #[inline]
     fn give(&mut self, idx: u32) {
         self.chunks[idx as usize].next = self.free;
         self.free = idx;
@@ -144,6 +145,7 @@ impl Queue {
 
     /// Appends as many of `bytes` as `n_chunks_max` chunks more, and the pool, have room for; returns
     /// how many.
+    #[inline]
     pub fn append(&mut self, pool: &mut Pool, bytes: &[u8], n_chunks_max: u32) -> usize {
         if self.tail == NIL
             && n_chunks_max > 0
@@ -173,6 +175,7 @@ impl Queue {
     }
 
     /// Copies bytes from `offset` on into `buf`; returns how many there were.
+    #[inline]
     pub fn copy_to(&self, pool: &Pool, offset: u32, buf: &mut [u8]) -> usize {
         // A request lies in one chunk.
         if let Some(bytes) = self.front(pool).get(offset as usize..)
@@ -198,6 +201,7 @@ impl Queue {
     }
 
     /// Removes the first `n` bytes, at most all; returns how many.
+    #[inline]
     pub fn consume(&mut self, pool: &mut Pool, n: u32) -> u32 {
         let done = n.min(self.len);
         self.len -= done;

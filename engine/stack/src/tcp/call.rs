@@ -148,7 +148,12 @@ impl Connection {
 
     /// The application has read: the peer is told when the window opens by much, or from nearly
     /// closed (RFC 9293 section 3.8.6.2.2).
+    #[inline]
     fn on_read(&mut self, cx: &Context<'_>) {
+        if self.rcv_wnd() > cx.config.window_bytes_max / 2 {
+            // Neither nearly closed nor to be opened by half.
+            return;
+        }
         let edge = self.window_edge(cx);
         let gain = edge - self.rcv.edge;
         let step = u32::from(cx.config.mss).min(cx.config.window_bytes_max / 2);

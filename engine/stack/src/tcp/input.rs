@@ -302,6 +302,7 @@ impl Connection {
 
     /// TS.Recent follows the segment that holds Last.ACK.sent (RFC 7323 section 4.3). Only now that
     /// its acknowledgement is known to be honest: a forged one would let PAWS drop all that follows.
+    #[inline]
     pub(super) fn note_timestamp(&mut self, seq: Seq, stamps: Option<Timestamps>) {
         if let Some(stamps) = stamps
             && self.stamps.on
@@ -363,6 +364,7 @@ impl Connection {
     /// SND.WND follows the newest segment (section 3.10.7.4), and any that acknowledges more: the
     /// right edge of the window would otherwise move with SND.UNA, and the peer never offered that.
     /// Tells whether the window changed.
+    #[inline]
     pub(super) fn update_window(&mut self, seq: Seq, ack: Seq, window: u16) -> bool {
         let fresh = self.snd.wl1.lt(seq)
             || (self.snd.wl1 == seq && self.snd.wl2.le(ack))
@@ -424,6 +426,7 @@ impl Connection {
     }
 
     /// The bytes that come next; their ACK is owed.
+    #[inline]
     pub(super) fn take_next(&mut self, cx: &mut Context<'_>, payload: &[u8]) -> Step {
         let stored = self.rcv.queue.append(cx.pool, payload, u32::MAX) as u32;
         if stored == 0 {
@@ -466,6 +469,7 @@ impl Connection {
     }
 
     /// Delays the ACK of in-order data, for at most every second segment (RFC 9293 section 3.8.6.3).
+    #[inline]
     fn owe_ack(&mut self, cx: &mut Context<'_>) {
         self.rcv.unacked = self.rcv.unacked.saturating_add(1);
         if self.rcv.quick > 0 {

@@ -427,6 +427,7 @@ impl Connection {
     }
 
     /// The receive window that the peer was told, in bytes.
+    #[inline]
     pub fn rcv_wnd(&self) -> u32 {
         if self.rcv.edge.gt(self.rcv.nxt) { self.rcv.edge - self.rcv.nxt } else { 0 }
     }
@@ -438,6 +439,7 @@ impl Connection {
 
     /// What happened since the last call. The end is told only when everything received in order
     /// has been read, or nobody reads any more.
+    #[inline]
     pub fn poll_event(&mut self) -> Events {
         let mut events = self.events;
         if self.end == Some(End::Closed) && !self.rcv.queue.is_empty() && !self.detached {
@@ -459,6 +461,7 @@ impl Connection {
     }
 
     /// The earliest deadline.
+    #[inline]
     pub fn poll_timeout(&self) -> Tick {
         self.timers.next()
     }
@@ -540,6 +543,7 @@ impl Connection {
 
     /// The right edge of the window that the buffers allow now. It moves in steps worth telling:
     /// a full segment or half of the window (receiver SWS avoidance, RFC 9293 section 3.8.6.2.2).
+    #[inline]
     fn window_edge(&self, cx: &Context<'_>) -> Seq {
         let room = cx.config.window_bytes_max.saturating_sub(self.rcv.queue.len());
         // What the scale cannot express is not offered.

@@ -49,6 +49,7 @@ impl Connection {
     }
 
     /// What remains of the order when nothing is lost or held out of order, and no tail is to be probed.
+    #[inline]
     fn next_undisturbed(&mut self, cx: &mut Context<'_>) -> Option<Outgoing> {
         let has_more = self.snd.nxt.lt(self.data_end());
         if has_more && self.is_lone(cx) {
@@ -65,6 +66,7 @@ impl Connection {
 
     /// Nothing is in flight, and all that is queued goes out in one segment whatever Nagle and SWS
     /// avoidance say: a request, or a response.
+    #[inline]
     fn is_lone(&self, cx: &Context<'_>) -> bool {
         let snd = &self.snd;
         let len = snd.queue.len();
@@ -77,6 +79,7 @@ impl Connection {
     }
 
     /// What [`Connection::next_data`] comes to for a lone segment.
+    #[inline]
     fn next_lone(&mut self, cx: &mut Context<'_>) -> Outgoing {
         let (seq, len) = (self.snd.nxt, self.snd.queue.len());
         let (mss, segments) = (u32::from(self.snd.mss), cx.config.initial_window_segments);
@@ -95,6 +98,7 @@ impl Connection {
     }
 
     /// There may be something to send, so that it is worth to ask: false is certain.
+    #[inline]
     pub fn may_transmit(&self) -> bool {
         self.rcv.ack
             || self.snd.nxt != self.data_end()
@@ -105,6 +109,7 @@ impl Connection {
     }
 
     /// Copies the payload of `out` into `buf`, which is as long as the payload.
+    #[inline]
     pub fn copy_payload(&self, pool: &Pool, out: &Outgoing, buf: &mut [u8]) {
         let n = self.snd.queue.copy_to(pool, out.offset, buf);
         assert_eq!(n, buf.len(), "a segment's payload lies within the send queue");
@@ -336,6 +341,7 @@ impl Connection {
     }
 
     /// A header with all that every segment carries; what it acknowledges is owed no more.
+    #[inline]
     fn segment(&mut self, cx: &mut Context<'_>, flags: Flags, seq: Seq, len: u32) -> Outgoing {
         let acks = flags.contains(Flags::ACK);
         let mut window = 0;
@@ -384,6 +390,7 @@ impl Connection {
 
     /// A segment leaves for the first time: it is noted in the scoreboard, and a timer watches it
     /// (RFC 6298 section 5.1; RFC 8985 section 7.2 for every new segment).
+    #[inline]
     fn note_sent(&mut self, cx: &mut Context<'_>, start: Seq, len: u32) {
         let segment = Segment { start, len, sent_us: micros(cx.now), ..Segment::default() };
         self.snd.board.push(cx.segments, segment);

@@ -10,6 +10,7 @@ use std::ops::ControlFlow::{Break, Continue};
 
 impl Connection {
     /// True when the segment is one that [`Connection::on_predicted`] takes.
+    #[inline]
     pub fn predicts(&self, seg: &Plain) -> bool {
         let Connection { snd, rcv, stamps, .. } = self;
         let acked = Seq(seg.ack) - snd.una;
@@ -32,6 +33,7 @@ impl Connection {
     }
 
     /// Takes a segment that was predicted, and its data.
+    #[inline]
     pub fn on_predicted(&mut self, cx: &mut Context<'_>, seg: &Plain, data: &[u8]) -> Verdict {
         let (seq, ack) = (Seq(seg.seq), Seq(seg.ack));
         self.update_window(seq, ack, seg.window);

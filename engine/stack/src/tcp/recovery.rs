@@ -97,6 +97,7 @@ impl Connection {
 
     /// What [`Connection::on_ack`] comes to when `ack` acknowledges new data and there is nothing to
     /// repair: no losses, no reduction, no probe ([`Connection::is_undisturbed`]).
+    #[inline]
     pub(super) fn on_plain_ack(
         &mut self,
         cx: &mut Context<'_>,
@@ -115,6 +116,7 @@ impl Connection {
     }
 
     /// Nothing is missing in either direction, and nothing follows from an earlier loss.
+    #[inline]
     pub(super) fn is_undisturbed(&self) -> bool {
         let board = &self.snd.board;
         let n_disturbed = board.sacked_bytes() | board.lost_bytes() | u32::from(self.snd.dup_acks);
@@ -139,6 +141,7 @@ impl Connection {
 
     /// Starts the timer that watches over what is in flight: RACK's, the tail loss probe's or the
     /// retransmission timer (RFC 8985 section 8). With nothing in flight it is the persist timer.
+    #[inline]
     pub(super) fn arm_retransmit(&mut self, cx: &Context<'_>, look_again: Option<Duration>) {
         let rto = self.rtt.rto(cx.config.rto_min, cx.config.rto_max);
         let (alarm, wait) = match look_again {
@@ -189,6 +192,7 @@ impl Connection {
     }
 
     /// `ack` acknowledges new data.
+    #[inline]
     fn take_cumulative(&mut self, cx: &mut Context<'_>, ack: Seq, news: &mut News) {
         news.n = ack - self.snd.una;
         if self.snd.fin == Fin::Queued && ack == self.data_end() + 1 {
@@ -284,6 +288,7 @@ impl Connection {
 
     /// One sample of the round trip: a segment that was sent once (Karn), or else the timestamp that
     /// came back with an acknowledgement of new data, which cannot be mistaken (RFC 7323 section 4.1).
+    #[inline]
     fn take_round_trip(&mut self, cx: &Context<'_>, stamps: Option<Timestamps>, news: &News) {
         let rto_min = cx.config.rto_min;
         if let Some(rtt_us) = news.rtt_us.filter(|_| !news.is_ambiguous) {
@@ -406,6 +411,7 @@ impl Connection {
     }
 
     /// New data was acknowledged while nothing reduces the window.
+    #[inline]
     fn grow_window(&mut self, cx: &Context<'_>, news: &News, in_flight: u32) {
         let acked = Acked {
             now: Tick::at(cx.now),

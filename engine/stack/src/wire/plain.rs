@@ -163,6 +163,7 @@ impl Headers {
     ///
     /// # Panics
     /// When the frame is shorter than its headers, or the packet longer than 65,535 bytes.
+    #[inline]
     pub fn emit(
         &self,
         frame: &mut [u8],
