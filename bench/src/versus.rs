@@ -67,6 +67,9 @@ pub(crate) struct Options {
     /// Only scenarios whose name begins so, such as `rr`, `rr 64` or `bulk`
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
+    /// Only pairs with this in their name, such as `raw` or `epoll <->`
+    #[arg(long, value_name = "NAME")]
+    pair: Option<String>,
     /// Fail when a goal is missed
     #[arg(long)]
     goals: bool,
@@ -103,15 +106,11 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     lab::check()?;
     let (rounds, seconds) = if options.quick { QUICK } else { (options.rounds, options.seconds) };
     let mut scenarios = scenario::all((seconds * 1e3) as u64, options.quick);
-    let only = options.only.as_deref().unwrap_or_default();
-    scenarios.retain(|scenario| scenario.name.starts_with(only));
-    if scenarios.is_empty() {
-        return Err(Failure::Machine(format!("--only {only}: no scenario begins so")));
-    }
+    choose(options, &mut scenarios)?;
     let mut skipped = Vec::new();
     if let Err(why) = uring_server::check() {
         for scenario in &mut scenarios {
-            scenario.leave_out(Contestant::IoUring);
+            scenario.retain(|pair| pair.server != Contestant::IoUring);
         }
         skipped.push(format!("io_uring: {why}"));
     }
@@ -129,6 +128,25 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let report = Report { rounds, seconds, kernel, skipped: &skipped, scenarios: &sections };
     publish(options, &report)?;
     judge(options, &sections)
+}
+
+/// Leaves the scenarios and pairs that were asked for.
+fn choose(options: &Options, scenarios: &mut Vec<Scenario>) -> Result<(), Failure> {
+    let only = options.only.as_deref().unwrap_or_default();
+    let part = options.pair.as_deref().unwrap_or_default();
+    scenarios.retain(|scenario| scenario.name.starts_with(only));
+    for scenario in scenarios.iter_mut() {
+        let shape = scenario.task.shape;
+        scenario.retain(|pair| pair.name(shape).contains(part));
+    }
+    scenarios.retain(|scenario| !scenario.pairs.is_empty());
+    if scenarios.is_empty() {
+        return Err(Failure::Machine(format!(
+            "expected a scenario that begins with `{only}` and has a pair with `{part}` in its \
+             name, found none; without --only and --pair all are run"
+        )));
+    }
+    Ok(())
 }
 
 fn publish(options: &Options, report: &Report<'_>) -> Result<(), Failure> {

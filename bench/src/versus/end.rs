@@ -8,9 +8,10 @@ use super::{engine, epoll_client, epoll_server, raw, uring_server};
 use crate::rig::Failure;
 use barewire_engine::sys::affinity::pin_current_thread;
 use clap::Args;
-use nix::sys::prctl::set_pdeathsig;
+use nix::sys::prctl::{set_name, set_pdeathsig};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
+use std::ffi::CString;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -93,6 +94,10 @@ fn play(order: &str) -> Result<Word, Failure> {
         .map_err(|errno| Failure::Os("ask to end with the parent", errno.into()))?;
     let order: Order = serde_json::from_str(order)
         .map_err(|error| Failure::Machine(format!("the order of an end: {error}")))?;
+    // For top and perf.
+    let name = format!("{:?}-{:?}", order.contestant, order.side).to_lowercase();
+    set_name(&CString::new(name).expect("words"))
+        .map_err(|errno| Failure::Os("name a process", errno.into()))?;
     pin_current_thread(order.side.cpu()).map_err(|error| Failure::Machine(error.to_string()))?;
     match order.side {
         Side::Server => {

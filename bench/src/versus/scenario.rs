@@ -123,11 +123,10 @@ pub(crate) struct Scenario {
 }
 
 impl Scenario {
-    /// Takes out every pair with this contestant.
-    pub(crate) fn leave_out(&mut self, contestant: Contestant) {
-        let has = |pair: &Pair| pair.client == contestant || pair.server == contestant;
-        self.pairs.retain(|pair| !has(pair));
-        self.comparisons.retain(|comparison| !has(&comparison.of) && !has(&comparison.to));
+    /// Leaves the pairs that are wanted, and the comparisons between them.
+    pub(crate) fn retain(&mut self, is_wanted: impl Fn(&Pair) -> bool) {
+        self.pairs.retain(&is_wanted);
+        self.comparisons.retain(|Comparison { of, to, .. }| is_wanted(of) && is_wanted(to));
     }
 }
 
