@@ -26,6 +26,7 @@ mod uring_server;
 pub(crate) use end::{Options as EndOptions, run as run_end};
 
 use crate::rig::Failure;
+use barewire_api::ConfigError;
 use clap::Args;
 use end::{Contestant, Order};
 use lab::{Lab, Side};
@@ -64,7 +65,7 @@ pub(crate) struct Options {
     /// Two rounds of 0.3 s, and not the scenarios with 100,000 connections
     #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
     quick: bool,
-    /// Only scenarios whose name begins so, such as `rr`, `rr 64` or `bulk`
+    /// Only the scenario of this name, or all whose first word it is, such as `rr 64` or `rr`
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// Only pairs with this in their name, such as `raw` or `epoll <->`
@@ -132,18 +133,22 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
 
 /// Leaves the scenarios and pairs that were asked for.
 fn choose(options: &Options, scenarios: &mut Vec<Scenario>) -> Result<(), Failure> {
-    let only = options.only.as_deref().unwrap_or_default();
     let part = options.pair.as_deref().unwrap_or_default();
-    scenarios.retain(|scenario| scenario.name.starts_with(only));
+    if let Some(only) = options.only.as_deref() {
+        scenarios.retain(|s| s.name == only || s.name.split(' ').next() == Some(only));
+    }
     for scenario in scenarios.iter_mut() {
         let shape = scenario.task.shape;
         scenario.retain(|pair| pair.name(shape).contains(part));
     }
     scenarios.retain(|scenario| !scenario.pairs.is_empty());
     if scenarios.is_empty() {
-        return Err(Failure::Machine(format!(
-            "expected a scenario that begins with `{only}` and has a pair with `{part}` in its \
-             name, found none; without --only and --pair all are run"
+        let all = scenario::all(0, options.quick);
+        let names: Vec<&str> = all.iter().map(|scenario| scenario.name.as_str()).collect();
+        return Err(Failure::Plan(ConfigError::new(
+            "--only, --pair",
+            format!("expected one of {}, and a part of a pair's name", names.join(", ")),
+            "give the first word of several scenarios, or leave both out for all",
         )));
     }
     Ok(())

@@ -22,8 +22,10 @@ use std::thread;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Contestant {
-    /// barewire.
+    /// barewire with its defaults.
     Engine,
+    /// barewire with workers that never sleep.
+    BusyEngine,
     /// The kernel's TCP, by epoll.
     Epoll,
     /// The kernel's TCP, by io_uring. Servers only.
@@ -103,7 +105,7 @@ fn play(order: &str) -> Result<Word, Failure> {
         Side::Server => {
             let stop = Stop::at_end_of_input();
             let served = match order.contestant {
-                Contestant::Engine => engine::serve(&order, &stop),
+                Contestant::Engine | Contestant::BusyEngine => engine::serve(&order, &stop),
                 Contestant::Epoll => epoll_server::serve(&order.task, &stop),
                 Contestant::IoUring => uring_server::serve(&order.task, &stop),
                 Contestant::Raw => raw::reflect(&order.task, &stop),
@@ -112,7 +114,7 @@ fn play(order: &str) -> Result<Word, Failure> {
         }
         Side::Client => {
             let driven = match order.contestant {
-                Contestant::Engine => engine::drive(&order),
+                Contestant::Engine | Contestant::BusyEngine => engine::drive(&order),
                 Contestant::Epoll => epoll_client::drive(&order.task),
                 Contestant::Raw => raw::drive(&order.task),
                 Contestant::IoUring => {

@@ -1,12 +1,12 @@
 //! barewire's ends: an engine in this process, with the applications and the load generator that it
-//! ships and the defaults of its configuration, on one worker.
+//! ships and the defaults of its configuration, on one worker; one that never sleeps, where that is asked for.
 
-use super::end::{Order, Stop, say_ready};
+use super::end::{Contestant, Order, Stop, say_ready};
 use super::lab::{CLIENT, SERVER, SOURCES};
 use super::task::{Driven, Served, Shape, Task};
 use crate::rig::Failure;
 use barewire_api::Config;
-use barewire_api::config::{CloseWith, LoadMode, LoadPlan, LoadProtocol, Prefix};
+use barewire_api::config::{CloseWith, LoadMode, LoadPlan, LoadProtocol, Poll, Prefix};
 use barewire_api::control::{PROTOCOL_VERSION, Request, Response};
 use barewire_api::page::Page;
 use barewire_api::report::{LoadPhase, LoadReport};
@@ -62,6 +62,9 @@ fn config(order: &Order) -> Config {
     config.interface.queues = Some(1);
     config.interface.cpus = vec![order.side.cpu() as u32];
     config.interface.frame_bytes = order.task.frame_bytes();
+    if order.contestant == Contestant::BusyEngine {
+        config.interface.poll = Poll::Busy;
+    }
     config.control.path = order.control.clone();
     config
 }

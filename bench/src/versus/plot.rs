@@ -2,7 +2,7 @@
 //! at the median, in parts of its goal, on a logarithmic scale. What is right of the line in the middle
 //! has met it.
 
-use super::scenario::Goal;
+use super::scenario::{Goal, Measure};
 use super::table::{Compared, Section, Spread};
 use plotters::prelude::*;
 use std::path::Path;
@@ -45,7 +45,11 @@ fn bar(scenario: &str, compared: &Compared) -> Option<Bar> {
         }
     };
     let (of, to) = (short(&compared.of), short(&compared.to));
-    let name = format!("{scenario}: {of} / {to} {goal}, is {:.2}", ratio.median);
+    let what = match compared.measure {
+        Measure::Rate => "",
+        Measure::P50 => " (p50)",
+    };
+    let name = format!("{scenario}: {of} / {to}{what} {goal}, is {:.2}", ratio.median);
     Some(Bar { name, parts })
 }
 

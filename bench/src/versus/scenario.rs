@@ -36,6 +36,7 @@ pub(crate) struct Pair {
 
 pub(crate) const RAW: Pair = pair(Contestant::Raw, Contestant::Raw);
 pub(crate) const ENGINE: Pair = pair(Contestant::Engine, Contestant::Engine);
+pub(crate) const BUSY: Pair = pair(Contestant::BusyEngine, Contestant::BusyEngine);
 pub(crate) const TO_EPOLL: Pair = pair(Contestant::Engine, Contestant::Epoll);
 pub(crate) const TO_URING: Pair = pair(Contestant::Engine, Contestant::IoUring);
 pub(crate) const FROM_EPOLL: Pair = pair(Contestant::Epoll, Contestant::Engine);
@@ -82,6 +83,7 @@ impl Pair {
 fn word(contestant: Contestant) -> &'static str {
     match contestant {
         Contestant::Engine => "barewire",
+        Contestant::BusyEngine => "barewire-busy",
         Contestant::Epoll => "epoll",
         Contestant::IoUring => "io_uring",
         Contestant::Raw => "raw",
@@ -150,25 +152,25 @@ pub(crate) fn all(duration_ms: u64, is_quick: bool) -> Vec<Scenario> {
 
 fn rr(name: &str, connections: u32) -> Scenario {
     let in_flight = connections.min(IN_FLIGHT_MAX);
-    let goals = if connections == 1 {
-        let raw = rate(ENGINE, RAW, None);
-        let round_trip = Comparison { measure: Measure::P50, ..raw };
-        vec![
-            Comparison { goal: Some(Goal::AtMost(1.3)), ..round_trip },
-            raw,
-            rate(ENGINE, EPOLL, Some(Goal::AtLeast(5.0))),
-        ]
-    } else {
-        vec![
-            rate(ENGINE, RAW, Some(Goal::AtLeast(0.8))),
-            rate(ENGINE, EPOLL, Some(Goal::AtLeast(8.0))),
-        ]
+    let (of_raw, of_kernel) = match connections {
+        1 => (None, Some(Goal::AtLeast(5.0))),
+        _ => (Some(Goal::AtLeast(0.8)), Some(Goal::AtLeast(8.0))),
     };
+    let mut comparisons = Vec::new();
+    for barewire in [ENGINE, BUSY] {
+        if connections == 1 {
+            let (measure, goal) = (Measure::P50, Some(Goal::AtMost(1.3)));
+            comparisons.push(Comparison { of: barewire, to: RAW, measure, goal });
+        }
+        comparisons.push(rate(barewire, RAW, of_raw));
+        comparisons.push(rate(barewire, EPOLL, of_kernel));
+    }
+    comparisons.push(rate(RAW, EPOLL, None));
     Scenario {
         name: name.to_owned(),
         task: task(Shape::RequestResponse, connections, in_flight, RR_BYTES),
-        pairs: vec![RAW, ENGINE, TO_EPOLL, TO_URING, FROM_EPOLL, EPOLL],
-        comparisons: [goals, one_end()].concat(),
+        pairs: vec![RAW, ENGINE, BUSY, TO_EPOLL, TO_URING, FROM_EPOLL, EPOLL],
+        comparisons: [comparisons, one_end()].concat(),
     }
 }
 
@@ -215,6 +217,8 @@ fn bulk() -> Scenario {
                 rate(ENGINE, EPOLL, None),
                 rate(ENGINE, RAW, None),
                 rate(ENGINE.mtu_max(), RAW.mtu_max(), None),
+                rate(RAW, kernel, None),
+                rate(RAW.mtu_max(), kernel, None),
             ],
             one_end(),
         ]
