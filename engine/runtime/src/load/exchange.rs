@@ -269,7 +269,7 @@ fn fill(seed: u64, offset: u64, buf: &mut [u8]) {
     let (words, tail) = rest.as_chunks_mut::<8>();
     for bytes in words {
         *bytes = word(seed, number);
-        number += 1;
+        number = number.wrapping_add(1);
     }
     tail.copy_from_slice(&word(seed, number)[..tail.len()]);
 }
@@ -287,7 +287,7 @@ fn matches(seed: u64, offset: u64, bytes: &[u8]) -> bool {
         if *bytes != word(seed, number) {
             return false;
         }
-        number += 1;
+        number = number.wrapping_add(1);
     }
     *tail == word(seed, number)[..tail.len()]
 }
@@ -299,14 +299,18 @@ fn word_at(offset: u64, len: usize) -> (usize, u64) {
     (head_len.min(len), offset.div_ceil(8))
 }
 
-/// Eight bytes of the stream that belongs to `seed`.
+/// Eight bytes of the stream that belongs to `seed`. Seeds are mixed well, so what tells streams apart
+/// is there already; the step tells apart the words of one.
 fn word(seed: u64, number: u64) -> [u8; 8] {
-    mix(seed.wrapping_add(number)).to_le_bytes()
+    seed.wrapping_add(number.wrapping_mul(STEP)).to_le_bytes()
 }
+
+/// The odd number next to 2^64 divided by the golden ratio: every bit of a word changes often.
+const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The finalizer of SplitMix64: every bit of the result depends on every bit of `n`.
 fn mix(n: u64) -> u64 {
-    let n = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let n = n.wrapping_add(STEP);
     let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     n ^ (n >> 31)
