@@ -13,16 +13,18 @@ impl Keyed {
     /// The hash of a tuple: two multiplications to 128 bits, folded. Each half of the product depends
     /// on the secret, so that no tuples are known to collide; unlike SipHash it does not claim to
     /// hide its key from somebody who sees hashes, and nobody does: they stay in the table.
+    #[inline]
     pub fn hash(&self, tuple: &FourTuple) -> u64 {
         // An odd constant with as many ones as zeros: the golden ratio in 64 bits.
         const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-        let [addresses, ports] = tuple.to_words();
+        let (addresses, ports) = tuple.to_words();
         let first = fold(addresses ^ self.0[0], ports ^ self.0[1]);
         fold(first ^ self.0[1], SPREAD)
     }
 }
 
 /// The product of two words, its upper half added to its lower without carry.
+#[inline]
 fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a).wrapping_mul(u128::from(b));
     (product >> 64) as u64 ^ product as u64

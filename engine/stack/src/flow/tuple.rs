@@ -18,6 +18,7 @@ impl FourTuple {
         FourTuple { local_addr: [0; 4], remote_addr: [0; 4], local_port: 0, remote_port: 0 };
 
     /// The flow between two endpoints.
+    #[inline]
     pub fn new(local: SocketAddrV4, remote: SocketAddrV4) -> Self {
         FourTuple {
             local_addr: local.ip().octets(),
@@ -38,12 +39,12 @@ impl FourTuple {
     }
 
     /// The tuple in two words: addresses, and ports.
-    pub fn to_words(&self) -> [u64; 2] {
-        let [local, remote] = [self.local_addr, self.remote_addr].map(u32::from_ne_bytes);
-        [
-            u64::from(local) << 32 | u64::from(remote),
-            u64::from(self.local_port) << 16 | u64::from(self.remote_port),
-        ]
+    #[inline]
+    pub fn to_words(&self) -> (u64, u64) {
+        let (local, remote) =
+            (u32::from_ne_bytes(self.local_addr), u32::from_ne_bytes(self.remote_addr));
+        let addresses = u64::from(local) << 32 | u64::from(remote);
+        (addresses, u64::from(self.local_port) << 16 | u64::from(self.remote_port))
     }
 
     /// The tuple as bytes for a keyed hash.
@@ -59,6 +60,7 @@ impl FourTuple {
 
 /// Two comparisons of words, where one by fields would be four.
 impl PartialEq for FourTuple {
+    #[inline]
     fn eq(&self, other: &FourTuple) -> bool {
         self.to_words() == other.to_words()
     }

@@ -8,6 +8,7 @@
 //!
 //! - `demux`: a frame arrives: Ethernet, ARP, IPv4, ICMP, and the connection it is for
 //! - `plain`: the short way for the segments that a connection waits for
+//! - `ahead`: what a batch will need is asked of memory beforehand
 //! - `arrival`: whether frames arrive at the queue that was foretold
 //! - `listen`: a segment without a connection: listeners and SYN cookies
 //! - `output`: the next frame to send
@@ -19,6 +20,7 @@
 //! Every received frame ends under one counter, and every connection under one end; the sums are
 //! checked by [`Stack::audit`].
 
+mod ahead;
 mod arrival;
 mod call;
 mod config;

@@ -460,6 +460,25 @@ impl Connection {
         std::mem::take(&mut self.doubts_path)
     }
 
+    /// A number for which every cache line of the connection is read that its next segment will need.
+    pub fn spread(&self) -> u32 {
+        let Connection { snd, rcv, rtt, congestion, rack, timers, .. } = self;
+        let lines = [
+            u32::from(self.passive),
+            snd.una.0,
+            snd.board.lost_bytes(),
+            rcv.nxt.0,
+            rcv.queue.len(),
+            rtt.srtt_us,
+            congestion.cwnd,
+            congestion.recover().0,
+            rack.min_rtt_us(),
+            timers.ack.value(),
+            self.stamps.recent,
+        ];
+        lines.into_iter().fold(0, |sum, line| sum ^ line)
+    }
+
     /// The earliest deadline.
     #[inline]
     pub fn poll_timeout(&self) -> Tick {

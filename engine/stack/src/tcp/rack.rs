@@ -66,6 +66,11 @@ impl Rack {
         }
     }
 
+    /// The smallest round trip of the last minutes; 0 before the first.
+    pub fn min_rtt_us(&self) -> u32 {
+        self.min_rtt_us
+    }
+
     /// `segment` was delivered at `now_us` (RFC 8985 section 6.2 steps 1 to 3). Returns its round
     /// trip, if it is one.
     pub fn on_delivered(&mut self, segment: &Segment, now_us: u32) -> Option<u32> {

@@ -118,6 +118,14 @@ impl Plain {
     }
 }
 
+/// Source and destination of a frame, if it is a segment in its plain form. Nothing is verified.
+pub fn ends(frame: &[u8]) -> Option<(SocketAddrV4, SocketAddrV4)> {
+    let head = frame.first_chunk::<HEADERS>()?;
+    let src = SocketAddrV4::new(ipv4_at(head, 26), u16_at(head, 34));
+    let dst = SocketAddrV4::new(ipv4_at(head, 30), u16_at(head, 36));
+    (head[IP_AT] == VERSION).then_some((src, dst))
+}
+
 fn stamps(frame: &[u8]) -> Option<Timestamps> {
     let option = frame.get(HEADERS..)?.first_chunk::<STAMPS>()?;
     let is_it = u32_at(option, 0) == STAMPS_PREFIX;

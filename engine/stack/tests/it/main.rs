@@ -14,6 +14,7 @@ mod ports;
 mod receive;
 mod recovery;
 mod send;
+mod short_way;
 mod silent_hop;
 mod sleep;
 mod urgent;
