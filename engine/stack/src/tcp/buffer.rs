@@ -6,7 +6,8 @@
 /// Bytes of one chunk: a full Ethernet segment fits, and half of a page is not wasted on a request.
 pub const CHUNK_BYTES: usize = 2048;
 
-const NIL: u32 = u32::MAX;
+/// No chunk.
+pub(super) const NIL: u32 = u32::MAX;
 
 /// The chunks that all connections of a stack share.
 #[derive(Debug)]
@@ -95,10 +96,16 @@ impl Pool {
         &mut self.chunks[idx as usize]
     }
 
-    fn data(&self, idx: u32) -> &[u8] {
+    /// The bytes of a chunk.
+    pub(super) fn data(&self, idx: u32) -> &[u8] {
         let chunk = self.chunks[idx as usize];
         let start = idx as usize * CHUNK_BYTES + usize::from(chunk.start);
         &self.bytes[start..start + usize::from(chunk.len)]
+    }
+
+    /// The chunk behind a chunk of a queue; [`NIL`] behind the last.
+    pub(super) fn next(&self, idx: u32) -> u32 {
+        self.chunks[idx as usize].next
     }
 
     /// Room behind the data of a chunk, in bytes.
@@ -167,6 +174,11 @@ impl Queue {
         }
         self.len += done as u32;
         done
+    }
+
+    /// The chunk at the front; [`NIL`] when the queue is empty.
+    pub(super) fn head(&self) -> u32 {
+        self.head
     }
 
     /// The first bytes that lie together; empty only when the queue is.

@@ -15,7 +15,7 @@
 //! - `pmtu`: how large a segment the path takes
 //! - `ecn`, `urgent`: explicit congestion notification, urgent data
 //! - `scoreboard`, `rack`, `congestion`, `slow_start`, `cubic`, `prr`, `rtt`: what the sender knows of the path
-//! - `seq`, `state`, `timer`, `buffer`, `isn`, `config`: the nouns they share
+//! - `seq`, `state`, `timer`, `buffer`, `send_queue`, `isn`, `config`: the nouns they share
 
 pub mod buffer;
 mod call;
@@ -37,6 +37,7 @@ pub mod resting;
 mod rounded;
 pub mod rtt;
 pub mod scoreboard;
+mod send_queue;
 pub mod seq;
 pub mod slow_start;
 pub mod state;
@@ -60,6 +61,7 @@ use rack::Rack;
 use recovery::{Alarm, TailProbe};
 use rtt::Rtt;
 use scoreboard::{Scoreboard, Segments};
+use send_queue::SendQueue;
 use urgent::Urgent;
 
 /// Send MSS when the peer announces none (RFC 9293 MUST-15, IPv4).
@@ -150,7 +152,7 @@ pub struct Send {
     /// End of the last segment shorter than the MSS: Nagle waits only for that one.
     small_end: Seq,
     /// Bytes from `una` on that are not acknowledged or not sent.
-    queue: Queue,
+    queue: SendQueue,
     /// Effective send MSS: payload bytes of a full segment, timestamps deducted.
     pub mss: u16,
     /// The peer's window scale.
@@ -335,7 +337,7 @@ impl Connection {
                 wl1: Seq(0),
                 wl2: iss,
                 small_end: iss,
-                queue: Queue::new(),
+                queue: SendQueue::new(),
                 mss: MSS_DEFAULT,
                 shift: 0,
                 retries: 0,

@@ -110,7 +110,7 @@ impl Connection {
 
     /// Copies the payload of `out` into `buf`, which is as long as the payload.
     #[inline]
-    pub fn copy_payload(&self, pool: &Pool, out: &Outgoing, buf: &mut [u8]) {
+    pub fn copy_payload(&mut self, pool: &Pool, out: &Outgoing, buf: &mut [u8]) {
         let n = self.snd.queue.copy_to(pool, out.offset, buf);
         assert_eq!(n, buf.len(), "a segment's payload lies within the send queue");
     }
