@@ -7,7 +7,8 @@ PACKAGES_BUILD=(build-essential ca-certificates clang libelf-dev linux-libc-dev 
 # The lab, and reading reports.
 PACKAGES_DEMO=(ethtool iproute2 jq)
 # The kernel's side of the end-to-end tests.
-PACKAGES_TEST=(bpftool curl iputils-ping nftables nginx nmap procps shellcheck tcpdump tshark wrk)
+PACKAGES_TEST=(bpftool curl iputils-ping nftables nginx nmap procps shellcheck tcpdump tshark valgrind
+    wrk)
 # The VM lab: the emulator, what its initramfs is made of, and what reads the kernel's modules. The
 # kernel itself is fetched by deploy/vm/image.sh, for it is not to be installed here.
 PACKAGES_VM=(busybox-static cpio kmod qemu-system-x86 xz-utils)

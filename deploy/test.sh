@@ -87,6 +87,8 @@ main() {
     check tests env RUST_TEST_THREADS=1 cargo test --locked --workspace --no-fail-fast
     check "planted faults" cargo test --locked -p barewire-stack --test twins
     check "release build" cargo build --release --locked --workspace
+    check "instruction baseline" cargo run --release --locked -p barewire-bench --bin barewire-bench \
+        -- baseline check
     check "simulator, 3000 seeds" cargo run --release --locked -p barewire-stack --bin sim -- \
         --seeds 3000
     check "demonstration" deploy/demo.sh --connections 20k --duration 2s

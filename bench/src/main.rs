@@ -1,6 +1,7 @@
 //! Programs that measure barewire, one file each. They print what they measured and how; they assert
 //! sums, and speeds or sizes only where a flag asks for it.
 
+mod baseline;
 mod callgrind;
 mod memory;
 mod rig;
@@ -26,6 +27,8 @@ enum Command {
     Memory(memory::Options),
     /// What each of very many connections takes, and costs, over a wire in memory; needs no root
     Scale(scale::Options),
+    /// Instructions of operations and requests, beside those that are committed; needs valgrind
+    Baseline(baseline::Options),
     /// What a request costs the stack alone, beside smoltcp doing the same; needs no root
     Stack(stack::Options),
     /// barewire against the kernel's TCP and raw AF_XDP, over veth in network namespaces; needs root
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
     let done = match &command {
         Command::Memory(options) => memory::run(options),
         Command::Scale(options) => scale::run(options),
+        Command::Baseline(options) => baseline::run(options),
         Command::Stack(options) => stack::run(options),
         Command::Versus(options) => versus::run(options),
         Command::VersusEnd(options) => versus::run_end(options),

@@ -6,7 +6,8 @@
 mod barewire;
 mod case;
 mod figures;
-mod instructions;
+mod idle;
+mod only;
 mod smoltcp;
 mod wire;
 
@@ -17,9 +18,11 @@ use barewire_engine::sys::clock;
 use barewire_engine::sys::memory::available_bytes;
 use barewire_stack::stack::Stack;
 use barewire_stack::tcp::buffer::CHUNK_BYTES;
-use case::{CASES, Case, Manner, Pairs};
+use barewire_stack::time::Duration;
+use case::{CASES, Manner, Pairs};
 use clap::Args;
 use figures::Figures;
+pub(crate) use only::Only;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -29,6 +32,12 @@ const REQUEST_BYTES: usize = 64;
 /// Rounds that are timed, after one that is not.
 const ROUNDS: usize = 9;
 const ROUNDS_QUICK: usize = 3;
+
+/// Connections that are idle, and after how long each is probed: what Linux does unless it is told
+/// otherwise, and what a server behind a load balancer needs.
+const IDLE_CONNECTIONS: u64 = 1_000_000;
+const KEEPALIVE_USUAL: Duration = Duration::from_secs(7_200);
+const KEEPALIVE_SHORT: Duration = Duration::from_secs(300);
 
 /// What to run.
 #[derive(Args, Debug)]
@@ -42,18 +51,18 @@ pub(crate) struct Options {
     /// Leave the instructions out: for a machine without valgrind
     #[arg(long)]
     no_instructions: bool,
-    /// Exchange requests in one case and do nothing else, for a profiler to watch
-    #[arg(long, value_name = "CASE", value_parser = case::named)]
-    only: Option<Case>,
-    /// Requests of --only
+    /// Do requests of one case, or one operation, and nothing else, for a profiler to watch
+    #[arg(long, value_name = "NAME", value_parser = Only::named)]
+    only: Option<Only>,
+    /// How often --only does it
     #[arg(long, value_name = "N", requires = "only", default_value = "1m")]
-    requests: Count,
+    times: Count,
 }
 
 /// Runs and prints; an error when a sum does not hold.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
-    if let Some(case) = options.only {
-        return watch(case, options.requests.0);
+    if let Some(only) = options.only {
+        return only.watch(options.times.0);
     }
     let counts = !options.no_instructions;
     if counts {
@@ -62,9 +71,13 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     check_memory()?;
     let mut figures = Figures::default();
     measure(options, &mut figures)?;
+    for keepalive in [KEEPALIVE_USUAL, KEEPALIVE_SHORT] {
+        eprintln!("idling       with keepalive after {} s", keepalive.as_secs_f64());
+        figures.note_idle(idle::measure(IDLE_CONNECTIONS, keepalive)?);
+    }
     if counts {
         for case in CASES.into_iter().filter(|case| !(options.quick && case.is_large())) {
-            figures.note_instructions(case, instructions::of(case)?);
+            figures.note_instructions(case, Only::Case(case).instructions()?);
         }
     }
     eprint!("{}", figures.text());
@@ -116,19 +129,4 @@ fn measure(options: &Options, figures: &mut Figures) -> Result<(), Failure> {
         }
     }
     pairs.audit().map_err(|broken| Failure::Sums(vec![broken]))
-}
-
-/// One case and nothing else.
-fn watch(case: Case, n: u64) -> Result<(), Failure> {
-    let mut pairs = Pairs::default();
-    let pair = pairs.of(case, n)?;
-    pair.prepare(case.manner)?;
-    let (frames, began_at) = (pair.n_frames(), clock::thread_cpu());
-    pair.exchange(n)?;
-    let (n_frames, took) = (pair.n_frames() - frames, clock::thread_cpu() - began_at);
-    pairs.audit().map_err(|broken| Failure::Sums(vec![broken]))?;
-    let ns = took.as_nanos() as f64 / n as f64;
-    let frames = n_frames as f64 / n as f64;
-    println!("{case}: {} requests answered, {ns:.0} ns and {frames:.2} frames each", grouped(n));
-    Ok(())
 }

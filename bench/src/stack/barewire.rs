@@ -7,17 +7,18 @@
 
 use super::wire::Wire;
 use super::{Manner, REQUEST_BYTES};
-use crate::rig::{self, BUFFER_BYTES_MAX, Failure};
+use crate::rig::{self, Failure};
 use crate::scale::plan;
+use barewire_bench::ends;
 use barewire_stack::dice::Dice;
-use barewire_stack::stack::{ConnId, Disposition, Miss, Stack};
+use barewire_stack::stack::{ConnId, Disposition, Miss, Stack, StackConfig};
 use barewire_stack::stats::{Counter, Kind};
 use barewire_stack::tcp::Events;
 use barewire_stack::tcp::buffer::CHUNK_BYTES;
 use barewire_stack::time::{Duration, Instant};
 
 /// Frames that travel together in one direction: the batch of a NIC.
-const BATCH: usize = 64;
+pub(super) const BATCH: usize = 64;
 
 /// Requests in flight at the same time, on as many connections; with fewer, all have one.
 const WINDOW: usize = 1000;
@@ -71,10 +72,11 @@ impl Pair {
         // Later than anything that a stack takes to have been before its first turn.
         let now = Instant::ZERO + Duration::from_secs(1_000);
         // Each response is held until the next request on its connection acknowledges it.
-        let buffer_bytes_max = BUFFER_BYTES_MAX + n as usize * CHUNK_BYTES;
+        let buffer_bytes_max = ends::BUFFER_BYTES_MAX + n as usize * CHUNK_BYTES;
+        let server = StackConfig { buffer_bytes_max, ..ends::server(n as u32) };
         let mut pair = Pair {
             client: rig::client(n as u32, now),
-            server: rig::listener(n as u32, buffer_bytes_max, now),
+            server: rig::listener(server, now),
             up: Wire::new(BATCH),
             down: Wire::new(BATCH),
             now,
@@ -243,7 +245,7 @@ impl Pair {
 }
 
 /// Sends what `stack` has, as far as the wire takes it.
-fn transmit(stack: &mut Stack, now: Instant, wire: &mut Wire) {
+pub(super) fn transmit(stack: &mut Stack, now: Instant, wire: &mut Wire) {
     while let Some(buf) = wire.room() {
         let Some(len) = stack.poll_transmit(now, buf) else { break };
         wire.push(len);
@@ -251,7 +253,7 @@ fn transmit(stack: &mut Stack, now: Instant, wire: &mut Wire) {
 }
 
 /// Gives `stack` what is on the wire; what it answers in the frame itself goes out on the other one.
-fn receive(stack: &mut Stack, now: Instant, wire: &mut Wire, back: &mut Wire) {
+pub(super) fn receive(stack: &mut Stack, now: Instant, wire: &mut Wire, back: &mut Wire) {
     while let Some(frame) = wire.take() {
         if let Disposition::Reply(len) = stack.on_frame(now, frame, Miss::Answer) {
             let room = back.room().expect("answers are as many as fit at most");

@@ -9,14 +9,14 @@ use std::fmt;
 
 /// Whose stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Contestant {
+pub(crate) enum Contestant {
     Barewire,
     Smoltcp,
 }
 
 /// How requests come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Manner {
+pub(crate) enum Manner {
     /// So densely that each acknowledgement travels with the next segment: two segments a request.
     Dense,
     /// So far apart on one connection that each response is acknowledged by itself: three segments.
@@ -27,7 +27,7 @@ pub(super) enum Manner {
 
 /// One thing that is measured.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Case {
+pub(crate) struct Case {
     pub(super) contestant: Contestant,
     pub(super) connections: u64,
     pub(super) manner: Manner,
@@ -97,14 +97,6 @@ impl fmt::Display for Case {
         };
         write!(f, "{contestant}_{}", self.suffix)
     }
-}
-
-/// The case of a name.
-pub(super) fn named(name: &str) -> Result<Case, String> {
-    CASES.into_iter().find(|case| case.to_string() == name).ok_or_else(|| {
-        let names: Vec<String> = CASES.iter().map(Case::to_string).collect();
-        format!("expected one of {}", names.join(", "))
-    })
 }
 
 /// Two stacks of a contestant, with so many connections between them.

@@ -1,13 +1,19 @@
 //! The figures of a run, as a table for people, as one line of JSON for programs, and against the goals.
 
 use super::case::{CASES, Case, Contestant};
+use super::idle::Idle;
+use barewire_api::unit::grouped;
 use barewire_stack::time::Duration;
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 
 /// What is known of every case.
 #[derive(Default)]
-pub(super) struct Figures([Figure; CASES.len()]);
+pub(super) struct Figures {
+    cases: [Figure; CASES.len()],
+    /// The most usual first.
+    idle: Vec<Idle>,
+}
 
 /// What is known of one.
 #[derive(Default)]
@@ -45,13 +51,17 @@ impl Figures {
         self.of(case).instructions = Some(instructions);
     }
 
+    pub(super) fn note_idle(&mut self, idle: Idle) {
+        self.idle.push(idle);
+    }
+
     fn of(&mut self, case: Case) -> &mut Figure {
-        &mut self.0[case.number()]
+        &mut self.cases[case.number()]
     }
 
     fn find(&self, contestant: Contestant, suffix: &str) -> &Figure {
         let is_it = |case: &Case| case.contestant == contestant && case.suffix == suffix;
-        &self.0[CASES.iter().position(is_it).expect("there is such a case")]
+        &self.cases[CASES.iter().position(is_it).expect("there is such a case")]
     }
 
     fn barewire(&self, suffix: &str) -> &Figure {
@@ -66,9 +76,11 @@ impl Figures {
         )
     }
 
-    fn goals(&self) -> [Goal; 6] {
+    fn goals(&self) -> [Goal; 7] {
         let instructions = |suffix| self.barewire(suffix).instructions;
         let of_large = instructions("1m").zip(instructions("1k")).map(|(m, k)| m / k * 100.0);
+        // Whatever keepalive is.
+        let idle = self.idle.iter().map(|idle| idle.percent).reduce(f64::max);
         let goal = |what, found, bound| Goal { what, found, bound };
         [
             goal("ns at 1 k", median(&self.barewire("1k").ns), Bound::AtMost(150.0)),
@@ -77,6 +89,7 @@ impl Figures {
             goal("% of the instructions at 1 k, at 1 M", of_large, Bound::AtMost(110.0)),
             goal("times smoltcp at 16", self.ratio("16", "16"), Bound::AtLeast(6.0)),
             goal("times smoltcp at 1000", self.ratio("1k", "1000"), Bound::AtLeast(30.0)),
+            goal("% of a core for 1 M that idle", idle, Bound::AtMost(5.0)),
         ]
     }
 
@@ -86,12 +99,20 @@ impl Figures {
             "{:<20} {:>8} {:>8} {:>8} {:>12} {:>7}\n",
             "per request", "ns min", "median", "max", "instructions", "frames"
         );
-        for (case, figure) in CASES.iter().zip(&self.0) {
+        for (case, figure) in CASES.iter().zip(&self.cases) {
             let [min, median, max] = spread(&figure.ns).unwrap_or_default();
             let instructions = figure.instructions.map_or("-".to_owned(), |n| format!("{n:.0}"));
             let (name, frames) = (case.to_string(), figure.frames);
             let line = format_args!(
                 "{name:<20} {min:>8.0} {median:>8.0} {max:>8.0} {instructions:>12} {frames:>7.2}"
+            );
+            writeln!(text, "{line}").expect("text takes text");
+        }
+        for Idle { connections, keepalive, probes, percent } in &self.idle {
+            let line = format_args!(
+                "idle         {}, keepalive after {} s: {probes} probes a minute, {percent:.2} % of a core",
+                grouped(*connections),
+                keepalive.as_secs_f64()
             );
             writeln!(text, "{line}").expect("text takes text");
         }
@@ -105,7 +126,7 @@ impl Figures {
     pub(super) fn json(&self) -> String {
         let mut figures = Map::new();
         let mut note = |name: String, value: Value| figures.insert(name, value);
-        for (case, figure) in CASES.iter().zip(&self.0) {
+        for (case, figure) in CASES.iter().zip(&self.cases) {
             let name = case.figure("ns_per_request");
             if let Some([min, median, max]) = spread(&figure.ns) {
                 note(format!("{name}_min"), json!(min));
@@ -116,6 +137,10 @@ impl Figures {
                 note(case.figure("instructions_per_request"), json!(instructions));
             }
             note(case.figure("frames_per_request"), json!(figure.frames));
+        }
+        for idle in &self.idle {
+            let seconds = idle.keepalive.as_secs_f64();
+            note(format!("idle_percent_of_core_keepalive_{seconds}s"), json!(idle.percent));
         }
         note("smoltcp_times_16".to_owned(), json!(self.ratio("16", "16")));
         note("smoltcp_times_1000".to_owned(), json!(self.ratio("1k", "1000")));
@@ -181,7 +206,7 @@ mod tests {
     #[test]
     fn a_ratio_is_of_rounds_and_not_of_medians() {
         let mut figures = Figures::default();
-        let case = |name| super::super::case::named(name).expect("a case");
+        let case = |name| CASES.into_iter().find(|case| case.to_string() == name).expect("a case");
         // The second round was slow for both.
         for (ours, theirs) in [(100, 700), (1_000, 7_000), (100, 900)] {
             let took = |case: Case, ns: u64| Duration::from_nanos(ns * case.requests);
