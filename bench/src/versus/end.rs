@@ -22,7 +22,7 @@ use std::thread;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Contestant {
-    /// barewire with its defaults.
+    /// barewire.
     Engine,
     /// barewire with workers that never sleep.
     BusyEngine,

@@ -1,5 +1,6 @@
 //! barewire's ends: an engine in this process, with the applications and the load generator that it
-//! ships and the defaults of its configuration, on one worker; one that never sleeps, where that is asked for.
+//! ships, on one worker, which never sleeps where that is asked for. Its configuration is the default but
+//! for Nagle's algorithm.
 
 use super::end::{Contestant, Order, Stop, say_ready};
 use super::lab::{CLIENT, SERVER, SOURCES};
@@ -62,6 +63,8 @@ fn config(order: &Order) -> Config {
     config.interface.queues = Some(1);
     config.interface.cpus = vec![order.side.cpu() as u32];
     config.interface.frame_bytes = order.task.frame_bytes();
+    // The kernel's ends have TCP_NODELAY.
+    config.tcp.nagle = false;
     if order.contestant == Contestant::BusyEngine {
         config.interface.poll = Poll::Busy;
     }

@@ -9,12 +9,13 @@ use super::task::{Driven, Shape, Task};
 use crate::rig;
 use barewire_api::failure::Failure;
 use barewire_api::report::LoadPart;
+use nix::libc::MSG_MORE;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::socket::{setsockopt, sockopt};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::io::{self, ErrorKind, Read};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpStream};
 use std::time::{Duration, Instant};
 
 const EVENTS_MAX: usize = 512;
@@ -246,9 +247,13 @@ impl<'a> Lane<'a> {
         self.part.requests += 1;
         let whole = (self.task.shape != Shape::Bulk).then_some(self.request.len());
         connection.state = State::Busy { since: Instant::now(), received: 0, whole };
-        // Requests are far smaller than the send buffer, which is empty.
-        match connection.stream.write(&self.request) {
-            Ok(n) if n == self.request.len() => self.part.bytes_sent += n as u64,
+        // Requests are far smaller than the send buffer, which is empty. The FIN goes with the last.
+        let is_last = self.task.shape == Shape::ConnectionsPerSecond;
+        let flags = if is_last { MSG_MORE } else { 0 };
+        let sent = SockRef::from(&connection.stream).send_with_flags(&self.request, flags);
+        let finished = !is_last || connection.stream.shutdown(Shutdown::Write).is_ok();
+        match sent {
+            Ok(n) if n == self.request.len() && finished => self.part.bytes_sent += n as u64,
             _ => self.fail(number, Failure::Reset),
         }
     }

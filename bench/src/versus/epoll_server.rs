@@ -6,6 +6,7 @@ use super::lab::SERVER;
 use super::lanes;
 use super::task::{Served, Shape, Task};
 use crate::rig::Failure;
+use nix::libc::MSG_MORE;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io::{ErrorKind, Read, Write};
@@ -149,7 +150,10 @@ impl Lane {
             for event in &events[..n] {
                 match event.data() {
                     LISTENER => self.accept()?,
-                    number => self.on_ready(number as usize),
+                    number => {
+                        let finished = event.events().contains(EpollFlags::EPOLLRDHUP);
+                        self.on_ready(number as usize, finished);
+                    }
                 }
             }
             // What came before the order to stop is served first.
@@ -179,7 +183,10 @@ impl Lane {
             self.connections.push(None);
             self.connections.len() - 1
         });
-        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
+        let flags = EpollFlags::EPOLLIN
+            | EpollFlags::EPOLLOUT
+            | EpollFlags::EPOLLRDHUP
+            | EpollFlags::EPOLLET;
         self.epoll.add(&stream, EpollEvent::new(flags, number as u64))?;
         self.served.accepted += 1;
         let line = EmptyLine::default();
@@ -187,10 +194,11 @@ impl Lane {
         Ok(())
     }
 
-    fn on_ready(&mut self, number: usize) {
+    /// Something has come; `finished`: the peer has said that it is all there will be.
+    fn on_ready(&mut self, number: usize, finished: bool) {
         let Some(connection) = &mut self.connections[number] else { return };
         let fate = match &self.answer {
-            Answer::Echo => echo(connection, &mut self.read, &mut self.served),
+            Answer::Echo => echo(connection, finished, &mut self.read, &mut self.served),
             Answer::Fixed(response) => {
                 respond(connection, response, &mut self.read, &mut self.served)
             }
@@ -204,7 +212,9 @@ impl Lane {
     }
 }
 
-fn echo(connection: &mut Connection, buf: &mut [u8], served: &mut Served) -> Fate {
+fn echo(connection: &mut Connection, finished: bool, buf: &mut [u8], served: &mut Served) -> Fate {
+    // The FIN goes with the last bytes.
+    let flags = if finished { MSG_MORE } else { 0 };
     loop {
         let n = match read(&mut connection.stream, buf) {
             Ok(n) => n,
@@ -212,13 +222,13 @@ fn echo(connection: &mut Connection, buf: &mut [u8], served: &mut Served) -> Fat
         };
         served.bytes_received += n as u64;
         // Requests are far smaller than the send buffer of a connection that has no other.
-        match connection.stream.write(&buf[..n]) {
+        match SockRef::from(&connection.stream).send_with_flags(&buf[..n], flags) {
             Ok(sent) if sent == n => {}
             Err(error) if is_over(&error) => return Fate::Over,
             _ => return Fate::Failed,
         }
         if n < buf.len() {
-            return Fate::Open;
+            return if finished { Fate::Over } else { Fate::Open };
         }
     }
 }

@@ -12,7 +12,7 @@ pub(crate) enum Shape {
     /// All connections are opened; then one request after the other, `in_flight` at a time, for the
     /// duration.
     RequestResponse,
-    /// Connect, one request, one response, close; `in_flight` at a time, for the duration.
+    /// Connect, one request with a FIN, one response with a FIN; `in_flight` at a time, for the duration.
     ConnectionsPerSecond,
     /// All connections are opened, `in_flight` handshakes at a time, and held for the duration; then
     /// each is asked once, to see that it is there.
