@@ -108,6 +108,12 @@ impl<'a> Io<'a> {
         self.stack.arrives_here(&FourTuple::new(local, remote))
     }
 
+    /// Says which connections will be asked something next, at most a batch of them: among very many,
+    /// what is known of each lies far away, and comes sooner when it is asked for together.
+    pub fn look_ahead(&self, ids: impl Iterator<Item = ConnId>) {
+        self.stack.look_ahead_at(ids);
+    }
+
     /// Queues bytes; returns how many were taken. When not all, WRITABLE follows.
     pub fn send(&mut self, id: ConnId, bytes: &[u8]) -> usize {
         self.stack.send(self.now, id, bytes)

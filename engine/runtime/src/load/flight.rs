@@ -47,6 +47,11 @@ impl Flights {
         self.len == self.len_max
     }
 
+    /// How many can be begun.
+    pub(super) fn n_free(&self) -> usize {
+        (self.len_max - self.len) as usize
+    }
+
     /// Begins a flight and returns its number.
     ///
     /// # Panics

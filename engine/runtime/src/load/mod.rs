@@ -62,6 +62,9 @@ const TUPLES_MAX: usize = 4096;
 /// Idle connections that are given a request, or closed, in one turn.
 const VISITS_MAX: usize = 256;
 
+/// Idle connections that are looked ahead at together.
+const AHEAD: usize = 64;
+
 /// Flights that time out in one turn.
 const TIMEOUTS_MAX: usize = 256;
 
@@ -261,9 +264,13 @@ impl Load {
         io: &mut Io<'_>,
         begin: impl Fn(&mut Self, &mut Io<'_>, ConnId, Mark),
     ) {
-        for _ in 0..VISITS_MAX {
+        for n in 0..VISITS_MAX {
             if self.flights.is_full() || !self.has_visits() {
                 break;
+            }
+            if n.is_multiple_of(AHEAD) {
+                let next = self.idle.iter().take(self.flights.n_free().min(AHEAD));
+                io.look_ahead(next.copied());
             }
             let Some(id) = self.idle.pop_front() else { break };
             self.to_visit = self.to_visit.saturating_sub(1);
