@@ -260,6 +260,17 @@ mod tests {
     }
 
     #[test]
+    fn a_contestant_that_is_left_out_is_in_no_pair_and_no_comparison() {
+        for mut scenario in all(1, true) {
+            let n = scenario.pairs.len();
+            scenario.retain(|pair| pair.server != Contestant::IoUring);
+            assert_eq!(scenario.pairs.len(), n - 1, "{}", scenario.name);
+            let is_left = |pair: &Pair| scenario.pairs.contains(pair);
+            assert!(scenario.comparisons.iter().all(|c| is_left(&c.of) && is_left(&c.to)));
+        }
+    }
+
+    #[test]
     fn a_quick_run_opens_few_and_a_whole_one_many() {
         let most = |is_quick| all(1, is_quick).iter().map(|s| s.task.connections).max();
         assert_eq!((most(true), most(false)), (Some(10_000), Some(100_000)));
