@@ -193,6 +193,10 @@ impl Pair {
         transmit(&mut self.server, self.now, &mut self.down);
         receive(&mut self.client, self.now, &mut self.down, &mut self.up);
         self.client.on_timeout(self.now);
+        if self.lap.is_some() {
+            // As a load generator does that knows whom it will ask.
+            self.client.look_ahead_at(self.order[self.next..].iter().copied());
+        }
         while let Some(event) = self.client.poll_event() {
             self.opened += u64::from(event.events.contains(Events::OPENED));
             if event.events.contains(Events::READABLE) {
@@ -254,6 +258,7 @@ pub(super) fn transmit(stack: &mut Stack, now: Instant, wire: &mut Wire) {
 
 /// Gives `stack` what is on the wire; what it answers in the frame itself goes out on the other one.
 pub(super) fn receive(stack: &mut Stack, now: Instant, wire: &mut Wire, back: &mut Wire) {
+    stack.look_ahead(wire.waiting());
     while let Some(frame) = wire.take() {
         if let Disposition::Reply(len) = stack.on_frame(now, frame, Miss::Answer) {
             let room = back.room().expect("answers are as many as fit at most");

@@ -33,6 +33,12 @@ impl Wire {
         self.lens.push(len as u16);
     }
 
+    /// The frames that will arrive, oldest first.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &[u8]> {
+        let frames = self.frames.iter().zip(&self.lens).skip(self.n_taken);
+        frames.map(|(frame, &len)| &frame[..usize::from(len)])
+    }
+
     /// The next frame that arrives.
     pub(super) fn take(&mut self) -> Option<&mut [u8]> {
         let Some(&len) = self.lens.get(self.n_taken) else {
@@ -57,7 +63,9 @@ mod tests {
             wire.push(3);
         }
         assert!(wire.room().is_none());
+        assert_eq!(wire.waiting().count(), 2);
         assert_eq!(wire.take(), Some(&mut [1; 3][..]));
+        assert_eq!(wire.waiting().next(), Some(&[2; 3][..]));
         assert_eq!(wire.take(), Some(&mut [2; 3][..]));
         assert_eq!(wire.take(), None);
         assert!(wire.room().is_some(), "what was emptied is filled again");
