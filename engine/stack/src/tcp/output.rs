@@ -238,13 +238,17 @@ impl Connection {
     }
 
     /// Sender SWS avoidance and Nagle (RFC 9293 sections 3.8.6.2.1 and 3.7.4). Nagle is held to
-    /// small segments only, so that the tail of a response does not wait for the ACK of its head.
+    /// small segments only, so that the tail of a response does not wait for the ACK of its head. An
+    /// application that was cut short has more: the ACK that makes room for it comes first, and a small
+    /// segment in the middle of a response would make its tail wait.
     fn is_worth_sending(&self, cx: &Context<'_>, len: u32, queued: u32) -> bool {
         let small_in_flight = self.snd.small_end.gt(self.snd.una);
+        let more_follows = self.snd.blocked && self.in_flight() > 0;
         len == u32::from(self.snd.mss)
             // What a window probe has sent already waits for nothing.
             || self.snd.nxt.lt(self.snd.max)
             || (len == queued
+                && !more_follows
                 && (!cx.config.nagle || !small_in_flight || self.snd.fin == Fin::Queued))
             || len >= self.snd.wnd_max / 2
     }

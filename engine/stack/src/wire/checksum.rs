@@ -93,15 +93,25 @@ fn native_sum(bytes: &[u8]) -> u64 {
         (sum, carry) = sum.overflowing_add(u64::from_ne_bytes(*word));
         carries = carries.wrapping_add(u64::from(carry));
     }
-    let (pairs, last) = tail.as_chunks::<2>();
-    for pair in pairs {
-        carries = carries.wrapping_add(u64::from(u16::from_ne_bytes(*pair)));
-    }
-    if let [byte] = last {
-        carries = carries.wrapping_add(u64::from(u16::from_ne_bytes([*byte, 0])));
-    }
+    carries = carries.wrapping_add(tail_sum(tail));
     let (sum, carry) = sum.overflowing_add(carries);
     sum.wrapping_add(u64::from(carry))
+}
+
+/// Adds fewer than 8 bytes.
+#[inline]
+fn tail_sum(tail: &[u8]) -> u64 {
+    let (quad, rest) = match tail.split_first_chunk::<4>() {
+        Some((quad, rest)) => (u64::from(u32::from_ne_bytes(*quad)), rest),
+        None => (0, tail),
+    };
+    let last = match *rest {
+        [] => 0,
+        [a] => u32::from(u16::from_ne_bytes([a, 0])),
+        [a, b] => u32::from(u16::from_ne_bytes([a, b])),
+        [a, b, c, ..] => u32::from_ne_bytes([a, b, c, 0]),
+    };
+    quad + u64::from(last)
 }
 
 /// Adds the carries back in: 64 bits to 33, to 18, to 17, to 16.

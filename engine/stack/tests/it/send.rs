@@ -1,10 +1,11 @@
 //! The sender: segmentation, windows, retransmission, congestion control, probes.
 
 use crate::peer::*;
-use barewire_stack::stack::{ConnId, StackConfig};
+use barewire_stack::stack::{ConnId, Miss, StackConfig};
 use barewire_stack::stats::Counter;
 use barewire_stack::tcp::{End, Events, TcpConfig};
 use barewire_stack::time::{Duration, Instant};
+use barewire_stack::wire::tcp::Tcp;
 
 /// A connection that has `n` bytes to send, and the first flight.
 fn sending(lab: &mut Lab, n: usize) -> (Flow, ConnId) {
@@ -235,6 +236,32 @@ fn the_tail_of_a_response_does_not_wait_for_its_head() {
     let (_, _) = sending(&mut lab, 1200);
     let sizes: Vec<usize> = lab.sent.iter().map(|s| s.payload.len()).collect();
     assert_eq!(sizes, [1000, 200]);
+}
+
+/// What an application could not queue follows: what is queued of it leaves in full segments, and a
+/// small one goes only when the application, told that it may go on, has nothing more.
+#[test]
+fn a_send_that_was_cut_short_leaves_in_full_segments() {
+    let tcp = TcpConfig { send_bytes_max: 4_500, ..config().tcp };
+    let mut lab = Lab::with(StackConfig { tcp, ..config() });
+    let (mut flow, id) = lab.open(1);
+    lab.sent.clear();
+    assert_eq!(lab.stack.send(lab.now, id, &[1; 6_000]), 4_500);
+    lab.turn();
+    let sizes = |lab: &mut Lab| lab.sent.drain(..).map(|s| s.payload.len()).collect::<Vec<_>>();
+    assert_eq!(sizes(&mut lab), [1000; 4], "500 wait for those that could not be queued");
+    flow.ack = flow.ack.wrapping_add(2_000);
+    let tcp =
+        Tcp { seq: flow.seq, ack: flow.ack, flags: ACK, window: flow.window, ..Tcp::default() };
+    let tcp = Tcp { src_port: flow.port, dst_port: flow.stack_port, ..tcp };
+    let mut frame = frame_of(PEER_IP, STACK_IP, &tcp, b"");
+    lab.stack.on_frame(lab.now, &mut frame, Miss::Answer);
+    let event = lab.stack.poll_event().expect("there is room");
+    assert!(event.events.contains(Events::WRITABLE));
+    assert_eq!(lab.stack.send(lab.now, id, &[2; 1_500]), 1_500);
+    lab.turn();
+    assert_eq!(sizes(&mut lab), [1000, 1000], "all full, for the two belong together");
+    lab.audit();
 }
 
 #[test]
