@@ -94,9 +94,10 @@ word_enum! {
 word_enum! {
     /// What a worker does when nothing happens.
     pub enum Poll: "adaptive or busy" {
-        /// Sleeps in `poll` until a frame, a timer or a command.
+        /// Turns in vain for at most 50 us, less where that has not paid, and then sleeps in `poll` until
+        /// a frame, a timer or a command.
         Adaptive = "adaptive",
-        /// Keeps turning, and asks the kernel for busy polling.
+        /// Keeps turning, and asks the kernel for busy polling; not on a veth, which has no interrupts.
         Busy = "busy",
     }
 }
