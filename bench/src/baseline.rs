@@ -90,11 +90,14 @@ fn count() -> Result<BTreeMap<String, f64>, Failure> {
 }
 
 fn read(file: &Path) -> Result<Baseline, Failure> {
-    let text = fs::read_to_string(file).map_err(|e| Failure::Os("read the baseline", e))?;
-    serde_json::from_str(&text).map_err(|error| {
+    let wrong = |found: String| {
         let file = file.display();
-        Failure::Machine(format!("{file}: expected a baseline, found {error}; write it anew"))
-    })
+        Failure::Machine(format!(
+            "{file}: expected a baseline, found {found}; write it with `barewire-bench baseline write`"
+        ))
+    };
+    let text = fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
+    serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))
 }
 
 fn write(file: &Path, baseline: &Baseline) -> Result<(), Failure> {
