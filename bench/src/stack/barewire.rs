@@ -37,6 +37,9 @@ const LAP_SPREAD: Duration = Duration::from_millis(400);
 /// Requests after which a connection acknowledges no longer at once, and a few more.
 const WARM_REQUESTS: u64 = 20;
 
+/// The tick of the timers.
+pub(super) const TICK: Duration = Duration::from_millis(1);
+
 /// Everyone who has nothing to do falls asleep in this time.
 const ASLEEP_AFTER: Duration = Duration::from_secs(10);
 
@@ -123,22 +126,51 @@ impl Pair {
 
     /// Brings the connections to where they are at the beginning of such an exchange.
     pub(super) fn prepare(&mut self, manner: Manner) -> Result<(), Failure> {
+        match manner {
+            Manner::Dense => {}
+            // What the last request left unacknowledged would all come due together.
+            Manner::Spread => self.pass_until(Pair::is_acknowledged, "is acknowledged")?,
+            Manner::Asleep => self.pass_until(Pair::is_asleep, "falls asleep")?,
+        }
         let n_turns = self.lap.unwrap_or(self.order.len()).div_ceil(BATCH) as u64;
         self.turn = match manner {
             Manner::Dense => TURN,
             _ => Duration::from_nanos(LAP_SPREAD.as_nanos() / n_turns),
         };
-        if manner != Manner::Asleep {
-            return Ok(());
-        }
-        self.now += ASLEEP_AFTER;
-        let (n, mut n_turns) = (self.order.len() as u64, 0);
-        while self.client.n_active() + self.server.n_active() > 0 {
+        Ok(())
+    }
+
+    /// Time passes, and whatever is due happens when it is: if time was jumped over, an acknowledgement
+    /// and the timeout of who waits for it would come at once.
+    fn pass_until(&mut self, is_so: fn(&Pair) -> bool, what: &str) -> Result<(), Failure> {
+        let end = self.now + ASLEEP_AFTER;
+        self.turn = Duration::ZERO;
+        while !is_so(self) {
+            if self.now > end {
+                return Err(Failure::Sums(vec![format!("not every connection {what}")]));
+            }
+            self.now += TICK;
             self.turn();
-            n_turns += 1;
-            check_turns(n_turns, n, "falling asleep")?;
+            while self.is_due() {
+                self.turn();
+            }
         }
         Ok(())
+    }
+
+    fn is_acknowledged(&self) -> bool {
+        let bytes = |counter| self.server.stats().get(counter);
+        bytes(Counter::TcpBytesAcked) == bytes(Counter::TcpBytesOut)
+    }
+
+    fn is_asleep(&self) -> bool {
+        self.client.n_active() + self.server.n_active() == 0
+    }
+
+    /// Somebody has something to do at this very time.
+    fn is_due(&self) -> bool {
+        let wants = |stack: &Stack| stack.poll_timeout(self.now).is_some_and(|at| at <= self.now);
+        wants(&self.client) || wants(&self.server)
     }
 
     /// Exchanges `n` requests and responses. Measured by name under valgrind.
@@ -273,4 +305,30 @@ fn check_turns(n_turns: u64, n: u64, what: &str) -> Result<(), Failure> {
         return Err(Failure::Sums(vec![format!("{what}: nothing happens any more")]));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_manner_follows_every_other() {
+        // Fewer would have to wait in the window for so long that they take it for a loss.
+        let n = 30 * WINDOW as u64;
+        let mut pair = Pair::open(n, n).expect("it opens");
+        let manners = [Manner::Dense, Manner::Spread, Manner::Asleep];
+        for manner in manners.into_iter().chain(manners.into_iter().rev()) {
+            pair.prepare(manner).expect("it gets there");
+            assert_eq!(pair.is_asleep(), manner == Manner::Asleep);
+            let before = pair.n_frames();
+            pair.exchange(n).expect("all are answered");
+            let frames = (pair.n_frames() - before) as f64 / n as f64;
+            match manner {
+                Manner::Dense => assert!(frames < 2.1, "{frames}"),
+                // The last have not acknowledged yet.
+                Manner::Spread | Manner::Asleep => assert!(frames > 2.8, "{frames}"),
+            }
+        }
+        pair.audit().expect("nothing was lost or sent twice");
+    }
 }

@@ -3,7 +3,7 @@
 //! invented, the CPU time of the server's turns in it is real. A turn is taken whenever there is something
 //! to do, as a worker does that sleeps in between; what the sleep itself costs the kernel is not in it.
 
-use super::barewire::{BATCH, receive, transmit};
+use super::barewire::{BATCH, TICK, receive, transmit};
 use super::wire::Wire;
 use crate::rig::{self, Failure};
 use crate::scale::plan;
@@ -16,9 +16,6 @@ use barewire_stack::time::{Duration, Instant};
 
 /// How long it is watched.
 const MINUTE: Duration = Duration::from_secs(60);
-
-/// Time goes on by this at least: the tick of the timers.
-const TICK: Duration = Duration::from_millis(1);
 
 /// What a minute of idleness takes.
 #[derive(Clone, Copy, Debug)]
