@@ -191,7 +191,7 @@ impl Neighbors {
         self.due.pop_front()
     }
 
-    /// Repeats or gives up questions whose time has come; the records go back that waited in
+    /// Repeats or gives up questions whose time has come; records that waited in vain go back to
     /// vain, to find their next hop unreachable.
     pub(super) fn on_timeout(&mut self, now: Instant, queues: &mut Queues, stats: &mut Counters) {
         for _ in 0..self.open.len() {

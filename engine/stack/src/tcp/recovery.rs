@@ -210,6 +210,8 @@ impl Connection {
         }
         if self.snd.board.is_empty() {
             self.rack.forget_delivered();
+            // What a timeout took for lost has arrived after all.
+            self.snd.at_once = false;
         }
         self.snd.una = ack;
         self.snd.nxt = self.snd.nxt.max(ack);

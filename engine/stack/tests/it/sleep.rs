@@ -302,3 +302,22 @@ fn a_rest_takes_little_and_ends_in_order() {
     assert!(left <= 3 * (64 << 10), "{left} bytes are left");
     lab.audit();
 }
+
+/// A timeout and the acknowledgement that makes it needless come in one turn, before anything was sent
+/// again: nothing of it keeps the connection awake.
+#[test]
+fn a_timeout_that_came_to_nothing_lets_the_connection_sleep() {
+    let mut lab = Lab::new();
+    let (mut flow, id) = lab.open(1);
+    lab.stack.send(lab.now, id, b"hello");
+    lab.turn();
+    flow.ack = flow.ack.wrapping_add(5);
+    lab.now += Duration::from_secs(3);
+    lab.stack.on_timeout(lab.now);
+    assert_eq!(lab.stat(Counter::TcpTimeouts), 1);
+    lab.ack(&flow);
+    assert_eq!(lab.stat(Counter::TcpRetransmitted), 0);
+    lab.advance(Duration::from_secs(5));
+    assert_eq!(lab.stack.n_active(), 0, "nothing is in flight, queued or owed");
+    lab.audit();
+}
