@@ -50,11 +50,11 @@ pub(super) const CASES: [Case; 9] = [
     case(Contestant::Barewire, 1_000_000, "1m", 1_000_000, 20_000),
     Case {
         manner: Manner::Spread,
-        ..case(Contestant::Barewire, 1_000_000, "1m_spread", 1_000_000, 200_000)
+        ..case(Contestant::Barewire, 1_000_000, "1m_spread", 1_000_000, 50_000)
     },
     Case {
         manner: Manner::Asleep,
-        ..case(Contestant::Barewire, 1_000_000, "1m_asleep", 1_000_000, 100_000)
+        ..case(Contestant::Barewire, 1_000_000, "1m_asleep", 1_000_000, 20_000)
     },
 ];
 
