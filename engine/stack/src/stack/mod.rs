@@ -266,10 +266,6 @@ impl Stack {
             let (cell, active) = self.records.both_mut(slot);
             active.in_events = false;
             let events = active.conn.poll_event();
-            let id = ConnId { slot, generation: cell.generation() };
-            if active.opened && !events.is_empty() && !events.contains(Events::ENDED) {
-                return Some(Event { id, app: cell.app, word: cell.word, events, end: None });
-            }
             active.opened |= events.contains(Events::OPENED) || !active.conn.is_passive();
             let end = if events.contains(Events::ENDED) { active.conn.end() } else { None };
             if !active.opened {
@@ -281,6 +277,7 @@ impl Stack {
                 continue;
             }
             active.told = end.is_some();
+            let id = ConnId { slot, generation: cell.generation() };
             return Some(Event { id, app: cell.app, word: cell.word, events, end });
         }
         None

@@ -1,7 +1,8 @@
 //! Urgent data: announced at once, in line with the rest, and sent with a pointer that is right.
 
 use crate::peer::*;
-use barewire_stack::tcp::Events;
+use barewire_stack::stack::Miss;
+use barewire_stack::tcp::{End, Events};
 use barewire_stack::wire::tcp::{Flags, Tcp};
 use std::net::SocketAddrV4;
 
@@ -76,4 +77,39 @@ fn what_is_sent_as_urgent_is_marked_up_to_its_end() {
     lab.stack.send(lab.now, id, b"calm");
     lab.turn();
     assert!(!lab.expect().tcp.flags.contains(URG));
+}
+
+/// A segment arrives, and the stack does nothing by itself.
+fn give(lab: &mut Lab, tcp: &Tcp) {
+    let mut frame = frame_of(PEER_IP, STACK_IP, tcp, b"");
+    lab.stack.on_frame(lab.now, &mut frame, Miss::Answer);
+}
+
+/// Urgent data in TIME-WAIT, while the last ACK still waits for a frame: the application was told of the
+/// end, and hears nothing more of the connection.
+#[test]
+fn nothing_is_told_after_the_end() {
+    let mut lab = Lab::new();
+    let (mut flow, id) = lab.open(1);
+    lab.stack.shutdown(lab.now, id);
+    lab.turn();
+    flow.ack = flow.ack.wrapping_add(1);
+    let segment = |flags, seq, urgent| Tcp {
+        src_port: flow.port,
+        dst_port: flow.stack_port,
+        seq,
+        ack: flow.ack,
+        flags,
+        window: flow.window,
+        urgent,
+        ..Tcp::default()
+    };
+    give(&mut lab, &segment(FIN | ACK, flow.seq, 0));
+    let event = lab.stack.poll_event().expect("the end");
+    assert_eq!(event.end, Some(End::Closed));
+    lab.stack.event_done(&event);
+    give(&mut lab, &segment(URG | ACK, flow.seq.wrapping_add(1), 9));
+    assert!(lab.stack.poll_event().is_none());
+    lab.turn();
+    lab.audit();
 }
