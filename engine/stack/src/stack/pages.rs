@@ -269,9 +269,8 @@ mod tests {
             for (cell, generation) in model {
                 pages.remove(cell, generation);
             }
-            let n_pages = pages.pages.len();
-
-            prop_assert!(pages.bytes() <= N * size_of::<Fat>() + n_pages * 32);
+            let per_page = size_of::<Page>() + size_of::<Option<Box<[Fat; N]>>>();
+            prop_assert!(pages.bytes() <= N * size_of::<Fat>() + pages.pages.len() * per_page);
         }
     }
 }
