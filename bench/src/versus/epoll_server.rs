@@ -31,16 +31,24 @@ const LISTENER: u64 = u64::MAX;
 
 /// Serves until told to stop.
 pub(crate) fn serve(task: &Task, stop: &Stop) -> Result<Served, Failure> {
+    serve_lanes(task, |listener| Lane::new(task, listener)?.run(stop))
+}
+
+/// Listens with as many lanes as the task needs; what all of them have served.
+pub(crate) fn serve_lanes(
+    task: &Task,
+    lane: impl Fn(TcpListener) -> Result<Served, Failure> + Sync,
+) -> Result<Served, Failure> {
     let listeners = listeners(task)?;
     say_ready()?;
-    let lanes = lanes::run(listeners, |listener| Lane::new(task, listener)?.run(stop))?;
+    let lanes = lanes::run(listeners, lane)?;
     let mut served = Served::default();
     lanes.into_iter().for_each(|lane| served.merge(lane));
     Ok(served)
 }
 
 /// A listener for each lane; the kernel spreads connections over them.
-pub(crate) fn listeners(task: &Task) -> Result<Vec<TcpListener>, Failure> {
+fn listeners(task: &Task) -> Result<Vec<TcpListener>, Failure> {
     let listen = || {
         let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         socket.set_reuse_port(true)?;

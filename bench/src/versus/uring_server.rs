@@ -2,9 +2,8 @@
 //! send in turn, submitted and reaped in batches by one system call. The one file of this crate with
 //! unsafe code: the kernel writes into buffers that requests name by address.
 
-use super::end::{Stop, say_ready};
-use super::epoll_server::{Answer, EmptyLine, is_over, listeners, reset_at_close};
-use super::lanes;
+use super::end::Stop;
+use super::epoll_server::{Answer, EmptyLine, is_over, reset_at_close, serve_lanes};
 use super::task::{Served, Task};
 use crate::rig::Failure;
 use io_uring::types::{Fd, SubmitArgs, Timespec};
@@ -40,12 +39,7 @@ pub(crate) fn check() -> Result<(), String> {
 
 /// Serves until told to stop.
 pub(crate) fn serve(task: &Task, stop: &Stop) -> Result<Served, Failure> {
-    let listeners = listeners(task)?;
-    say_ready()?;
-    let lanes = lanes::run(listeners, |listener| Lane::new(task, listener)?.run(stop))?;
-    let mut served = Served::default();
-    lanes.into_iter().for_each(|lane| served.merge(lane));
-    Ok(served)
+    serve_lanes(task, |listener| Lane::new(task, listener)?.run(stop))
 }
 
 fn ring() -> io::Result<IoUring> {
