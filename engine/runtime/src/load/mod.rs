@@ -42,7 +42,6 @@ use barewire_api::config::{CloseWith, LoadMode, LoadPlan, LoadProtocol};
 use barewire_api::failure::Failure;
 use barewire_api::plan::TuplePlan;
 use barewire_api::report::{LoadPart, LoadPhase};
-use barewire_stack::device::BATCH_MAX;
 use barewire_stack::dice::{Dice, Ratio};
 use barewire_stack::stack::{ConnId, ConnectError, Event};
 use barewire_stack::tcp::{End, Events};
@@ -62,6 +61,9 @@ const TUPLES_MAX: usize = 4096;
 
 /// Idle connections that are given a request, or closed, in one turn.
 const VISITS_MAX: usize = 256;
+
+/// Idle connections that are looked ahead at together.
+const AHEAD: usize = 64;
 
 /// Flights that time out in one turn.
 const TIMEOUTS_MAX: usize = 256;
@@ -266,8 +268,8 @@ impl Load {
             if self.flights.is_full() || !self.has_visits() {
                 break;
             }
-            if n.is_multiple_of(BATCH_MAX) {
-                let next = self.idle.iter().take(self.flights.n_free().min(BATCH_MAX));
+            if n.is_multiple_of(AHEAD) {
+                let next = self.idle.iter().take(self.flights.n_free().min(AHEAD));
                 io.look_ahead(next.copied());
             }
             let Some(id) = self.idle.pop_front() else { break };
