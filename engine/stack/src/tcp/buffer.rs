@@ -75,8 +75,11 @@ impl Pool {
         if bytes.is_empty() || bytes.len() > CHUNK_BYTES {
             return None;
         }
-        let idx = self.take()?;
-        self.chunk(idx).len = bytes.len() as u16;
+        let idx = self.free;
+        let chunk = self.chunks.get_mut(idx as usize)?;
+        self.free = chunk.next;
+        *chunk = Chunk { next: NIL, seq: 0, start: 0, len: bytes.len() as u16 };
+        self.n_used += 1;
         let start = idx as usize * CHUNK_BYTES;
         self.bytes[start..start + bytes.len()].copy_from_slice(bytes);
         Some(idx)

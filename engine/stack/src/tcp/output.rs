@@ -58,7 +58,10 @@ impl Connection {
         if has_more && let Some(out) = self.next_data(cx, 0) {
             return Some(out);
         }
-        self.next_fin(cx).or_else(|| self.next_probe(cx)).or_else(|| self.next_ack(cx))
+        if self.snd.fin == Fin::Queued || self.snd.probe {
+            return self.next_fin(cx).or_else(|| self.next_probe(cx)).or_else(|| self.next_ack(cx));
+        }
+        if self.rcv.ack { self.next_ack(cx) } else { None }
     }
 
     /// Nothing is in flight, and all that is queued goes out in one segment whatever Nagle and SWS
