@@ -199,12 +199,12 @@ impl Stack {
         id: ConnId,
         action: impl FnOnce(&mut Connection, &mut Context<'_>) -> R,
     ) -> Option<R> {
-        let Stack { records, config, pool, segments, stats, queues, .. } = self;
+        let Stack { records, config, moment, pool, segments, stats, queues, .. } = self;
         let Some((_, active)) = records.of_id(id) else {
             self.wake(now, self.records.slot_of(id)?);
             return self.call(now, id, action);
         };
-        let mut cx = Context { now, config: &config.tcp, pool, segments, stats };
+        let mut cx = Context { now: moment.reach(now), config: &config.tcp, pool, segments, stats };
         let result = action(&mut active.conn, &mut cx);
         queues.take_up(id.slot, active);
         if active.conn.state() != State::Established {

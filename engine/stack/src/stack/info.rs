@@ -191,7 +191,7 @@ impl Stack {
             ssthresh: conn.congestion.ssthresh,
             srtt_us: conn.rtt.srtt_us,
             rttvar_us: conn.rtt.rttvar_us,
-            rto_us: conn.rtt.rto(tcp.rto_min, tcp.rto_max).as_micros(),
+            rto_us: conn.rtt.rto_us(tcp.rto_min, tcp.rto_max),
             mss: conn.snd.mss,
             path_mtu: conn.path_mtu(),
             retries: conn.snd.retries,

@@ -47,7 +47,7 @@ use crate::flow::{FourTuple, Place, Table};
 use crate::stats::Counters;
 use crate::tcp::buffer::Pool;
 use crate::tcp::scoreboard::Segments;
-use crate::tcp::{Connection, Context, End, Events, State, Tick};
+use crate::tcp::{Connection, Context, End, Events, Moment, State, Tick};
 use crate::time::{Duration, Instant};
 use crate::wire::plain::Headers;
 use arrival::ArrivalCheck;
@@ -116,6 +116,8 @@ pub struct Stack {
     wheel: Wheel,
     pool: Pool,
     segments: Segments,
+    /// The time of this turn, in all units.
+    moment: Moment,
     neighbors: Neighbors,
     /// What the headers of all segments sent have in common.
     headers: Headers,
@@ -167,6 +169,7 @@ impl Stack {
             wheel: Wheel::new(Tick::at(now)),
             pool,
             segments,
+            moment: Moment::of(now),
             neighbors: Neighbors::new(config.neighbors_max, config.resolver, key),
             headers: Headers::new(config.mac, config.ttl, config.dscp),
             stats: Counters::new(),
@@ -310,13 +313,14 @@ impl Stack {
 
     /// The record of a connection that is awake, and what the connection is lent.
     fn split(&mut self, slot: u32, now: Instant) -> (&mut Active, Context<'_>) {
-        let Stack { records, config, pool, segments, stats, .. } = self;
+        let Stack { records, config, moment, pool, segments, stats, .. } = self;
+        let now = moment.reach(now);
         (&mut records[slot], Context { now, config: &config.tcp, pool, segments, stats })
     }
 
     fn context(&mut self, now: Instant) -> Context<'_> {
-        let Stack { config, pool, segments, stats, .. } = self;
-        Context { now, config: &config.tcp, pool, segments, stats }
+        let Stack { config, moment, pool, segments, stats, .. } = self;
+        Context { now: moment.reach(now), config: &config.tcp, pool, segments, stats }
     }
 
     /// After anything happened to a connection: its events and what it may have to send are taken up,

@@ -62,7 +62,9 @@ impl Stack {
 
     fn next_segment(&mut self, now: Instant, buf: &mut [u8]) -> Option<usize> {
         while let Some(&slot) = self.queues.ready.front() {
-            let Stack { records, neighbors, config, headers, pool, segments, stats, .. } = self;
+            let Stack {
+                records, neighbors, config, headers, moment, pool, segments, stats, ..
+            } = self;
             let (cell, active) = records.both_mut(slot);
             let Some(mac) = neighbors.at(now, active.way) else {
                 match self.find_way(now, slot, buf) {
@@ -70,17 +72,23 @@ impl Stack {
                     None => continue,
                 }
             };
-            let mut cx = Context { now, config: &config.tcp, pool, segments, stats };
-            let Some(mut out) = active.conn.poll_transmit(&mut cx) else {
+            let mut cx =
+                Context { now: moment.reach(now), config: &config.tcp, pool, segments, stats };
+            let (local, remote) = (cell.tuple.local(), cell.tuple.remote());
+            let len = if let Some(lone) = active.conn.next_lone(&mut cx) {
+                let data = lone.data(cx.pool);
+                headers.emit_plain(buf, mac, (local, remote), lone.ecn, &lone.fields, data)
+            } else if let Some(mut out) = active.conn.poll_transmit(&mut cx) {
+                (out.tcp.src_port, out.tcp.dst_port) = (local.port(), remote.port());
+                let data = Headers::len(&out.tcp);
+                let len = data + out.len as usize;
+                active.conn.copy_payload(cx.pool, &out, &mut buf[data..len]);
+                headers.emit(&mut buf[..len], mac, (*local.ip(), *remote.ip()), out.ecn, &out.tcp);
+                len
+            } else {
                 self.drop_from_ready(slot);
                 continue;
             };
-            let (local, remote) = (cell.tuple.local(), cell.tuple.remote());
-            (out.tcp.src_port, out.tcp.dst_port) = (local.port(), remote.port());
-            let data = Headers::len(&out.tcp);
-            let len = data + out.len as usize;
-            active.conn.copy_payload(pool, &out, &mut buf[data..len]);
-            headers.emit(&mut buf[..len], mac, (*local.ip(), *remote.ip()), out.ecn, &out.tcp);
             self.burst += 1;
             if !active.conn.may_transmit() {
                 self.burst = 0;

@@ -16,7 +16,7 @@ impl Stack {
         let plain = Plain::read(frame, self.config.mac)?;
         let tuple = FourTuple::new(plain.dst, plain.src);
         let Some(Place::Record(slot)) = self.find(&tuple) else { return None };
-        let Stack { records, config, pool, segments, stats, queues, .. } = self;
+        let Stack { records, config, moment, pool, segments, stats, queues, .. } = self;
         let (_, active) = records.get_mut(slot)?;
         if !active.conn.predicts(&plain) {
             return None;
@@ -26,7 +26,7 @@ impl Stack {
         if is_partial {
             stats.inc(Counter::TcpChecksumPartial);
         }
-        let mut cx = Context { now, config: &config.tcp, pool, segments, stats };
+        let mut cx = Context { now: moment.reach(now), config: &config.tcp, pool, segments, stats };
         let verdict = active.conn.on_predicted(&mut cx, &plain, &frame[plain.data()]);
         queues.take_up(slot, active);
         Some(verdict.counter())

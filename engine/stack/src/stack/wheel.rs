@@ -219,7 +219,7 @@ mod tests {
     use crate::stats::Counters;
     use crate::tcp::buffer::Pool;
     use crate::tcp::scoreboard::Segments;
-    use crate::tcp::{Connection, Context, Opening, Seq, TcpConfig};
+    use crate::tcp::{Connection, Context, Moment, Opening, Seq, TcpConfig};
     use crate::time::Instant;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
@@ -230,7 +230,7 @@ mod tests {
         let (config, mut segments) = (TcpConfig::default(), Segments::new(1));
         for port in 0..n {
             let mut cx = Context {
-                now: Instant::ZERO,
+                now: &Moment::of(Instant::ZERO),
                 config: &config,
                 pool: &mut pool,
                 segments: &mut segments,

@@ -176,6 +176,12 @@ impl Queue {
         done
     }
 
+    /// The chunk in which all bytes lie, if it is one.
+    #[inline]
+    pub(super) fn only_chunk(&self) -> Option<u32> {
+        (self.head == self.tail && self.head != NIL).then_some(self.head)
+    }
+
     /// The chunk at the front; [`NIL`] when the queue is empty.
     pub(super) fn head(&self) -> u32 {
         self.head

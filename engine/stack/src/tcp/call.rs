@@ -11,7 +11,7 @@ impl Connection {
     pub fn connect(cx: &mut Context<'_>, opening: Opening) -> Self {
         cx.stats.inc(Counter::ConnsActive);
         cx.stats.inc(Counter::ConnsOpen);
-        Connection::new(cx.config, Tick::at(cx.now), opening, State::SynSent)
+        Connection::new(cx.config, cx.now.tick, opening, State::SynSent)
     }
 
     /// Bytes that the send queue still takes, apart from the pool's own bound.
@@ -117,7 +117,7 @@ impl Connection {
         self.rcv.queue.clear(cx.pool);
         self.shutdown(cx);
         if self.state == State::FinWait2 {
-            self.timers.life = Tick::after(cx.now, cx.config.fin_wait2);
+            self.timers.life = cx.now.after(cx.config.fin_wait2);
         } else if self.state.has_our_fin() && self.end.is_none() {
             self.timers.life = Tick::NEVER;
         }
@@ -141,7 +141,7 @@ impl Connection {
         if matches!(self.state, State::SynSent | State::SynReceived) {
             self.finish(cx, end);
         } else if has_to_send && !self.timers.retransmit.is_armed() {
-            self.snd.progress_at = Tick::at(cx.now);
+            self.snd.progress_at = cx.now.tick;
             self.arm_retransmit(cx, None);
         }
     }

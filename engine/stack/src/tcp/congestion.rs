@@ -77,8 +77,6 @@ pub struct Acked {
     pub now: Tick,
     /// Bytes newly acknowledged.
     pub n: u32,
-    /// Bytes in flight before that.
-    pub in_flight: u32,
     /// Smoothed round trip in milliseconds.
     pub rtt_ms: u32,
     /// Bytes of a full segment.
@@ -130,13 +128,19 @@ impl Congestion {
         (self.cwnd, self.ssthresh, self.validated_at) = (cwnd, ssthresh, validated_at);
     }
 
-    /// New data was acknowledged, and no reduction goes on: the window grows if it was used.
-    pub fn on_ack(&mut self, control: CongestionControl, acked: &Acked) {
-        // Half of the window in flight proves it; an unproven one does not grow (RFC 7661).
-        if acked.in_flight.saturating_add(acked.mss) < self.cwnd / 2 {
+    /// With no more than `in_flight` bytes the window was not used, so that it may not grow: half of it
+    /// in flight proves it (RFC 7661).
+    #[inline]
+    pub fn is_unused(&mut self, in_flight: u32, mss: u32) -> bool {
+        let is_unused = in_flight.saturating_add(mss) < self.cwnd / 2;
+        if is_unused {
             self.cubic.pause();
-            return;
         }
+        is_unused
+    }
+
+    /// New data was acknowledged, no reduction goes on, and the window was used: it grows.
+    pub fn on_ack(&mut self, control: CongestionControl, acked: &Acked) {
         self.validated_at = acked.now;
         if self.cwnd < self.ssthresh {
             self.grow_slowly(acked);
@@ -332,9 +336,11 @@ mod tests {
         cc
     }
 
-    fn acked(n: u32, in_flight: u32) -> Acked {
+    fn on_ack(cc: &mut Congestion, n: u32, in_flight: u32) {
         let round = Round { una: Seq(0), nxt: Seq(1), rtt_us: None };
-        Acked { now: at(1), n, in_flight, rtt_ms: 1, mss: MSS, round }
+        if !cc.is_unused(in_flight, MSS) {
+            cc.on_ack(RENO, &Acked { now: at(1), n, rtt_ms: 1, mss: MSS, round });
+        }
     }
 
     #[test]
@@ -353,10 +359,10 @@ mod tests {
     fn slow_start_counts_bytes_not_acks() {
         let mut cc = open();
         for _ in 0..1000 {
-            cc.on_ack(RENO, &acked(1, 10_000));
+            on_ack(&mut cc, 1, 10_000);
         }
         assert_eq!(cc.cwnd, 11_000);
-        cc.on_ack(RENO, &acked(9_000, 10_000));
+        on_ack(&mut cc, 9_000, 10_000);
         assert_eq!(cc.cwnd, 20_000);
     }
 
@@ -365,7 +371,7 @@ mod tests {
         let mut cc = open();
         cc.ssthresh = 10_000;
         for _ in 0..10 {
-            cc.on_ack(RENO, &acked(1000, 10_000));
+            on_ack(&mut cc, 1000, 10_000);
         }
         assert_eq!(cc.cwnd, 11_000);
     }
@@ -413,7 +419,7 @@ mod tests {
     #[test]
     fn an_unused_window_does_not_grow() {
         let mut cc = open();
-        cc.on_ack(RENO, &acked(64, 64));
+        on_ack(&mut cc, 64, 64);
         assert_eq!(cc.cwnd, 10_000);
     }
 

@@ -116,7 +116,7 @@ impl Connection {
     /// The connection as it sleeps, if it can: nothing goes on, and nothing has gone on for
     /// `quiet_for`, at least the distance of two challenge ACKs. Also tells since when it is quiet.
     pub fn sleep(&mut self, cx: &Context<'_>, quiet_for: Duration) -> Option<(Dormant, Tick)> {
-        let now = Tick::at(cx.now);
+        let now = cx.now.tick;
         let quiet_ms = i64::from(now.until(self.active_at));
         let is_challenged = self.challenged_at.is_armed()
             && (0..CHALLENGE_MS).contains(&now.until(self.challenged_at));

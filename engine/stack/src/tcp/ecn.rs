@@ -52,14 +52,17 @@ impl Connection {
         }
     }
 
+    /// The two bits of a packet with new data.
+    #[inline]
+    pub(super) fn new_data_ecn(&self) -> u8 {
+        if self.ecn.on { ECN_CAPABLE } else { 0 }
+    }
+
     /// New data may be marked, and say that the window was reduced; what goes again may not be
     /// (section 6.1.5).
     pub(super) fn mark_new_data(&mut self, out: &mut Outgoing) {
-        if !self.ecn.on {
-            return;
-        }
-        out.ecn = ECN_CAPABLE;
-        if std::mem::take(&mut self.ecn.reduced) {
+        out.ecn = self.new_data_ecn();
+        if self.ecn.on && std::mem::take(&mut self.ecn.reduced) {
             out.tcp.flags = out.tcp.flags | Flags::CWR;
         }
     }

@@ -40,7 +40,7 @@ pub(super) type Step = ControlFlow<Verdict>;
 impl Connection {
     /// A listener received this SYN: opens the passive side in SYN-RECEIVED.
     pub fn accept(cx: &mut Context<'_>, opening: Opening, syn: &Tcp) -> Self {
-        let mut conn = Connection::new(cx.config, Tick::at(cx.now), opening, State::SynReceived);
+        let mut conn = Connection::new(cx.config, cx.now.tick, opening, State::SynReceived);
         conn.take_options(cx, syn);
         conn.take_peer_isn(cx, syn);
         cx.stats.inc(Counter::ConnsPassive);
@@ -138,7 +138,7 @@ impl Connection {
         self.check_ack(cx, seg, payload)?;
         self.note_timestamp(Seq(seg.seq), seg.options.timestamps);
         self.note_congestion(cx, seg.flags, ecn);
-        self.active_at = Tick::at(cx.now);
+        self.active_at = cx.now.tick;
         self.keepalive_probes = 0;
         self.take_urgent(seg);
         self.take_text(cx, seg, text)?;
@@ -217,7 +217,7 @@ impl Connection {
         }
         if self.state == State::TimeWait {
             // The peer's FIN again: acknowledge, and wait 2 MSL from now (section 3.10.7.4, eighth).
-            self.timers.life = Tick::after(cx.now, cx.config.time_wait);
+            self.timers.life = cx.now.after(cx.config.time_wait);
         }
         if payload.is_empty() && !seg.flags.contains(Flags::FIN) {
             self.challenge(cx);
@@ -348,7 +348,7 @@ impl Connection {
             // An answered probe: a closed window may stay closed for ever (MUST-37), while an
             // application waits for it.
             self.snd.retries = 0;
-            self.snd.progress_at = Tick::at(cx.now);
+            self.snd.progress_at = cx.now.tick;
         }
         if ack.ge(self.snd.una) {
             let plain = payload.is_empty() && !seg.flags.contains(Flags::FIN);
@@ -398,7 +398,7 @@ impl Connection {
             State::FinWait1 => {
                 self.state = State::FinWait2;
                 if self.detached {
-                    self.timers.life = Tick::after(cx.now, cx.config.fin_wait2);
+                    self.timers.life = cx.now.after(cx.config.fin_wait2);
                 }
             }
             State::Closing => self.enter_time_wait(cx),
@@ -478,7 +478,7 @@ impl Connection {
         } else if self.rcv.unacked >= 2 {
             self.rcv.ack = true;
         } else if !self.timers.ack.is_armed() {
-            self.timers.ack = Tick::after(cx.now, cx.config.delayed_ack);
+            self.timers.ack = cx.now.after_us(cx.config.delayed_ack.as_micros());
         }
     }
 
@@ -509,7 +509,7 @@ impl Connection {
         self.rtt.on_handshake(self.syn_retransmitted);
         self.on_ack(cx, seg, false);
         let segments = cx.config.initial_window_segments;
-        let (mss, now) = (u32::from(self.snd.mss), Tick::at(cx.now));
+        let (mss, now) = (u32::from(self.snd.mss), cx.now.tick);
         self.congestion.on_handshake(mss, segments, self.syn_retransmitted, now);
         self.state = State::Established;
         self.arm_keepalive(cx);

@@ -4,7 +4,7 @@
 //! lent to each call in a [`Context`].
 //!
 //! - `input`: a segment arrives (RFC 9293 section 3.10.7, step by step)
-//! - `predicted`: the short way for the one that comes next
+//! - `predicted`: the short way for the one that comes next; `lone`: for a request and its response
 //! - `recovery`: what its acknowledgement says of the segments in flight, and what is lost
 //! - `output`: the next segment to send
 //! - `timeout`: what happens when a deadline passes
@@ -15,7 +15,7 @@
 //! - `pmtu`: how large a segment the path takes
 //! - `ecn`, `urgent`: explicit congestion notification, urgent data
 //! - `scoreboard`, `rack`, `congestion`, `slow_start`, `cubic`, `prr`, `rtt`: what the sender knows of the path
-//! - `seq`, `state`, `timer`, `buffer`, `send_queue`, `isn`, `config`: the nouns they share
+//! - `seq`, `state`, `timer`, `moment`, `buffer`, `send_queue`, `isn`, `config`: the nouns they share
 
 pub mod buffer;
 mod call;
@@ -27,6 +27,8 @@ pub mod dormant;
 mod ecn;
 mod input;
 pub mod isn;
+mod lone;
+mod moment;
 mod output;
 mod pmtu;
 mod predicted;
@@ -47,13 +49,14 @@ mod urgent;
 
 pub use config::TcpConfig;
 pub use input::Verdict;
+pub use lone::Lone;
+pub use moment::Moment;
 pub use output::Outgoing;
 pub use seq::Seq;
 pub use state::{End, State};
 pub use timer::{Tick, Timers};
 
 use crate::stats::{Counter, Counters};
-use crate::time::Instant;
 use buffer::{Pool, Queue, Reassembly};
 use congestion::Congestion;
 use pmtu::PathMtu;
@@ -81,7 +84,7 @@ const QUICK_ACKS: u8 = 16;
 #[derive(Debug)]
 pub struct Context<'a> {
     /// The time of this turn.
-    pub now: Instant,
+    pub now: &'a Moment,
     /// The knobs.
     pub config: &'a TcpConfig,
     /// The chunks for all buffered bytes.
@@ -245,8 +248,8 @@ struct Stamps {
 
 impl Stamps {
     /// TSval at `now`.
-    fn value(&self, now: Instant) -> u32 {
-        (now.as_millis() as u32).wrapping_add(self.offset)
+    fn value(&self, now: &Moment) -> u32 {
+        now.ms.wrapping_add(self.offset)
     }
 }
 
@@ -529,7 +532,7 @@ impl Connection {
     fn enter_time_wait(&mut self, cx: &mut Context<'_>) {
         self.finish(cx, End::Closed);
         self.state = State::TimeWait;
-        self.timers.life = Tick::after(cx.now, cx.config.time_wait);
+        self.timers.life = cx.now.after(cx.config.time_wait);
         cx.stats.inc(Counter::ConnsTimeWait);
     }
 
@@ -579,7 +582,7 @@ impl Connection {
     /// connection (RFC 5961 section 5.3): a limit shared by connections would be a side channel.
     fn challenge(&mut self, cx: &mut Context<'_>) {
         const INTERVAL_MS: i32 = 500;
-        let now = Tick::at(cx.now);
+        let now = cx.now.tick;
         if self.challenged_at.is_armed() && now.until(self.challenged_at) < INTERVAL_MS {
             cx.stats.inc(Counter::TcpChallengeLimited);
             return;

@@ -5,7 +5,6 @@
 
 use super::buffer::Pool;
 use super::recovery::{Alarm, TailProbe};
-use super::rtt::micros;
 use super::scoreboard::Segment;
 use super::{Connection, Context, End, Fin, Seq, State, Tick};
 use crate::stats::Counter;
@@ -36,7 +35,6 @@ impl Connection {
             State::Closed if self.end != Some(End::Closed) => None,
             State::Closed | State::TimeWait => self.next_ack(cx),
             State::SynSent | State::SynReceived => self.next_syn(cx).or_else(|| self.next_ack(cx)),
-            _ if !self.snd.probe_tail && self.is_undisturbed() => self.next_undisturbed(cx),
             _ => self
                 .next_sack(cx)
                 .or_else(|| self.next_retransmission(cx))
@@ -46,55 +44,6 @@ impl Connection {
                 .or_else(|| self.next_probe(cx))
                 .or_else(|| self.next_ack(cx)),
         }
-    }
-
-    /// What remains of the order when nothing is lost or held out of order, and no tail is to be probed.
-    #[inline]
-    fn next_undisturbed(&mut self, cx: &mut Context<'_>) -> Option<Outgoing> {
-        let has_more = self.snd.nxt.lt(self.data_end());
-        if has_more && self.is_lone(cx) {
-            return Some(self.next_lone(cx));
-        }
-        if has_more && let Some(out) = self.next_data(cx, 0) {
-            return Some(out);
-        }
-        if self.snd.fin == Fin::Queued || self.snd.probe {
-            return self.next_fin(cx).or_else(|| self.next_probe(cx)).or_else(|| self.next_ack(cx));
-        }
-        if self.rcv.ack { self.next_ack(cx) } else { None }
-    }
-
-    /// Nothing is in flight, and all that is queued goes out in one segment whatever Nagle and SWS
-    /// avoidance say: a request, or a response.
-    #[inline]
-    fn is_lone(&self, cx: &Context<'_>) -> bool {
-        let snd = &self.snd;
-        let len = snd.queue.len();
-        snd.una == snd.max
-            && len <= u32::from(snd.mss)
-            && len <= snd.wnd
-            && len <= self.congestion.cwnd
-            && snd.fin == Fin::None
-            && !self.path.may_be_raised(Tick::at(cx.now))
-    }
-
-    /// What [`Connection::next_data`] comes to for a lone segment.
-    #[inline]
-    fn next_lone(&mut self, cx: &mut Context<'_>) -> Outgoing {
-        let (seq, len) = (self.snd.nxt, self.snd.queue.len());
-        let (mss, segments) = (u32::from(self.snd.mss), cx.config.initial_window_segments);
-        self.congestion.on_idle(Tick::at(cx.now), mss, segments);
-        let end = seq + len;
-        if len < mss {
-            self.snd.small_end = end;
-        }
-        cx.stats.add(Counter::TcpBytesOut, u64::from(len));
-        self.note_sent(cx, seq, len);
-        (self.snd.nxt, self.snd.max) = (end, end);
-        let mut out = self.segment(cx, Flags::ACK | Flags::PSH, seq, len);
-        self.mark_urgent(&mut out);
-        self.mark_new_data(&mut out);
-        out
     }
 
     /// There may be something to send, so that it is worth to ask: false is certain.
@@ -123,7 +72,7 @@ impl Connection {
 
     /// SYN or SYN-ACK, when it was not sent or is lost.
     fn next_syn(&mut self, cx: &mut Context<'_>) -> Option<Outgoing> {
-        let (una, now_us) = (self.snd.una, micros(cx.now));
+        let (una, now_us) = (self.snd.una, cx.now.us);
         if self.snd.nxt == una {
             self.note_sent(cx, una, 1);
             self.snd.nxt = una + 1;
@@ -165,7 +114,7 @@ impl Connection {
             return None;
         }
         self.snd.at_once = false;
-        let again = self.snd.board.resend(cx.segments, micros(cx.now), mss)?;
+        let again = self.snd.board.resend(cx.segments, cx.now.us, mss)?;
         self.note_resent(cx, again.len);
         Some(self.segment_again(cx, &again))
     }
@@ -183,7 +132,7 @@ impl Connection {
         let out = match fresh {
             Some(out) => out,
             None => {
-                let again = self.snd.board.resend_last(cx.segments, micros(cx.now), mss)?;
+                let again = self.snd.board.resend_last(cx.segments, cx.now.us, mss)?;
                 self.note_resent(cx, again.len);
                 self.segment_again(cx, &again)
             }
@@ -209,7 +158,7 @@ impl Connection {
         self.raise_path_mtu(cx);
         if self.in_flight() == 0 {
             let (mss, segments) = (u32::from(self.snd.mss), cx.config.initial_window_segments);
-            self.congestion.on_idle(Tick::at(cx.now), mss, segments);
+            self.congestion.on_idle(cx.now.tick, mss, segments);
         }
         let (queued, mss) = (end - nxt, u32::from(self.snd.mss));
         let room = self.snd.wnd.saturating_sub(self.in_flight());
@@ -219,7 +168,7 @@ impl Connection {
         if len == 0 || !self.is_worth_sending(cx, len, queued) {
             if self.in_flight() == 0 && !self.timers.retransmit.is_armed() {
                 // Only the peer's window can hold us back with nothing in flight: persist.
-                self.snd.progress_at = Tick::at(cx.now);
+                self.snd.progress_at = cx.now.tick;
                 self.arm_retransmit(cx, None);
             }
             return None;
@@ -348,22 +297,11 @@ impl Connection {
     #[inline]
     fn segment(&mut self, cx: &mut Context<'_>, flags: Flags, seq: Seq, len: u32) -> Outgoing {
         let acks = flags.contains(Flags::ACK);
-        let mut window = 0;
         let mut flags = flags;
         if acks && self.ecn.echo && !flags.intersects(Flags::SYN | Flags::RST) {
             flags = flags | Flags::ECE;
         }
-        if acks {
-            self.rcv.edge = self.window_edge(cx);
-            let shift = self.rcv.shift;
-            // Rounded up, so that the edge which the peer computes never moves left.
-            window = ((self.rcv_wnd() + (1 << shift) - 1) >> shift).min(0xffff);
-            self.rcv.edge = self.rcv.nxt + (window << shift);
-            self.rcv.ack = false;
-            self.rcv.unacked = 0;
-            self.timers.ack = Tick::NEVER;
-            self.stamps.last_ack = self.rcv.nxt;
-        }
+        let window = if acks { self.acknowledge(cx) } else { 0 };
         cx.stats.inc(Counter::TcpOut);
         let options = Options {
             timestamps: self.stamps.on.then(|| self.timestamps(cx)),
@@ -375,14 +313,29 @@ impl Connection {
             seq: seq.0,
             ack: if acks { self.rcv.nxt.0 } else { 0 },
             flags,
-            window: window as u16,
+            window,
             urgent: 0,
             options,
         };
         Outgoing { tcp, offset: 0, len, ecn: 0 }
     }
 
-    fn timestamps(&self, cx: &Context<'_>) -> Timestamps {
+    /// A segment acknowledges all that came in order: the window that it tells of.
+    #[inline]
+    pub(super) fn acknowledge(&mut self, cx: &Context<'_>) -> u16 {
+        self.rcv.edge = self.window_edge(cx);
+        let shift = self.rcv.shift;
+        // Rounded up, so that the edge which the peer computes never moves left.
+        let window = ((self.rcv_wnd() + (1 << shift) - 1) >> shift).min(0xffff);
+        self.rcv.edge = self.rcv.nxt + (window << shift);
+        self.rcv.ack = false;
+        self.rcv.unacked = 0;
+        self.timers.ack = Tick::NEVER;
+        self.stamps.last_ack = self.rcv.nxt;
+        window as u16
+    }
+
+    pub(super) fn timestamps(&self, cx: &Context<'_>) -> Timestamps {
         Timestamps { value: self.stamps.value(cx.now), echo: self.stamps.recent }
     }
 
@@ -396,13 +349,13 @@ impl Connection {
     /// (RFC 6298 section 5.1; RFC 8985 section 7.2 for every new segment).
     #[inline]
     fn note_sent(&mut self, cx: &mut Context<'_>, start: Seq, len: u32) {
-        let segment = Segment { start, len, sent_us: micros(cx.now), ..Segment::default() };
+        let segment = Segment { start, len, sent_us: cx.now.us, ..Segment::default() };
         self.snd.board.push(cx.segments, segment);
         self.congestion.on_sent(len);
-        self.active_at = Tick::at(cx.now);
+        self.active_at = cx.now.tick;
         let first = self.in_flight() == 0;
         if first {
-            self.snd.progress_at = Tick::at(cx.now);
+            self.snd.progress_at = cx.now.tick;
         }
         if first || !self.timers.retransmit.is_armed() || self.snd.alarm == Alarm::TailProbe {
             self.arm_retransmit(cx, None);
@@ -413,7 +366,7 @@ impl Connection {
     fn note_resent(&mut self, cx: &mut Context<'_>, len: u32) {
         cx.stats.inc(Counter::TcpRetransmitted);
         self.congestion.on_resent(len);
-        self.active_at = Tick::at(cx.now);
+        self.active_at = cx.now.tick;
         if !self.timers.retransmit.is_armed() {
             self.arm_retransmit(cx, None);
         }

@@ -78,7 +78,7 @@ impl Connection {
     /// The path may have changed: new data try the full size again (RFC 1191 section 6.3). If it still
     /// does not fit, a router says so.
     pub(super) fn raise_path_mtu(&mut self, cx: &Context<'_>) {
-        if self.path.may_be_raised(Tick::at(cx.now)) {
+        if self.path.may_be_raised(cx.now.tick) {
             self.path.raise_at = Tick::NEVER;
             self.snd.mss = self.path.mss_agreed;
         }
@@ -101,7 +101,7 @@ impl Connection {
         self.path.raise_at = if cx.config.pmtu_raise.is_zero() {
             Tick::NEVER
         } else {
-            Tick::after(cx.now, cx.config.pmtu_raise)
+            cx.now.after(cx.config.pmtu_raise)
         };
     }
 

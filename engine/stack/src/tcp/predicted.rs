@@ -4,7 +4,7 @@
 //! Nothing is decided in here that `input` would decide differently: the pieces are its own, and the
 //! short way may be left at any time.
 
-use super::{Connection, Context, Seq, State, Tick, Verdict};
+use super::{Connection, Context, Seq, State, Verdict};
 use crate::wire::plain::Plain;
 use std::ops::ControlFlow::{Break, Continue};
 
@@ -37,12 +37,12 @@ impl Connection {
     pub fn on_predicted(&mut self, cx: &mut Context<'_>, seg: &Plain, data: &[u8]) -> Verdict {
         let (seq, ack) = (Seq(seg.seq), Seq(seg.ack));
         self.update_window(seq, ack, seg.window);
-        if ack != self.snd.una {
+        if ack != self.snd.una && !self.on_lone_ack(cx, ack) {
             self.on_plain_ack(cx, ack, seg.timestamps);
         }
         self.note_timestamp(seq, seg.timestamps);
         self.note_congestion(cx, seg.flags, seg.ecn);
-        self.active_at = Tick::at(cx.now);
+        self.active_at = cx.now.tick;
         self.keepalive_probes = 0;
         if data.is_empty() {
             return Verdict::Accept;

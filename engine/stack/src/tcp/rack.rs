@@ -95,6 +95,15 @@ impl Rack {
         (!segment.retransmitted).then_some(rtt_us)
     }
 
+    /// The only segment in flight, sent once and up to `end`, was delivered after `rtt_us`: nothing of it
+    /// matters for what is sent later but its round trip.
+    #[inline]
+    pub fn on_lone_delivered(&mut self, end: Seq, rtt_us: u32, now_us: u32) {
+        self.fack = end;
+        self.note_min_rtt(rtt_us, now_us / 1_000);
+        self.forget_delivered();
+    }
+
     /// The receiver got something twice: something was sent again too early, so the window grows,
     /// once per round trip and for the next 16 recoveries (section 6.2 step 4).
     pub fn on_dsack(&mut self, una: Seq, nxt: Seq) {

@@ -5,7 +5,6 @@
 
 use super::congestion::{Acked, Phase};
 use super::rack::Opinion;
-use super::rtt::micros;
 use super::scoreboard::Fate;
 use super::slow_start::Round;
 use super::{Connection, Context, Events, Fin, Seq, State, Tick};
@@ -19,11 +18,11 @@ const DUP_ACKS: u16 = 3;
 /// How long a peer may hold back the ACK of the last segment of an odd flight (RFC 8985 section 7.2,
 /// TLP.max_ack_delay). The RFC grants it to a flight of one; but an ACK for every second segment
 /// leaves the last of any odd number waiting, and a probe for it would be a spurious retransmission.
-const ACK_DELAY_MAX: Duration = Duration::from_millis(200);
+const ACK_DELAY_US_MAX: u64 = 200_000;
 
 /// The shortest wait for a tail loss probe. On a short path two round trips are less than a busy
 /// host needs to answer, and a needless probe of the last segment meets a connection that has ended.
-const PROBE_TIMEOUT_MIN: Duration = Duration::from_millis(10);
+const PROBE_TIMEOUT_US_MIN: u64 = 10_000;
 
 /// What the retransmission timer is set for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,6 +58,13 @@ struct News {
     is_ambiguous: bool,
     /// The receiver got something twice: where that ended (RFC 2883).
     dsack_end: Option<Seq>,
+}
+
+impl News {
+    /// The round trip, unless it may be that of a retransmission.
+    fn sole_rtt_us(&self) -> Option<u32> {
+        self.rtt_us.filter(|_| !self.is_ambiguous)
+    }
 }
 
 /// What is newly lost, and when RACK wants to look again.
@@ -107,7 +113,7 @@ impl Connection {
         let (mut news, in_flight) = (News::default(), self.in_flight());
         self.take_cumulative(cx, ack, &mut news);
         self.take_round_trip(cx, stamps, &news);
-        self.grow_window(cx, &news, in_flight);
+        self.grow_window(cx, news.n, news.sole_rtt_us(), in_flight);
         if self.in_flight() == 0 {
             self.timers.retransmit = Tick::NEVER;
         } else {
@@ -143,15 +149,22 @@ impl Connection {
     /// retransmission timer (RFC 8985 section 8). With nothing in flight it is the persist timer.
     #[inline]
     pub(super) fn arm_retransmit(&mut self, cx: &Context<'_>, look_again: Option<Duration>) {
-        let rto = self.rtt.rto(cx.config.rto_min, cx.config.rto_max);
-        let (alarm, wait) = match look_again {
-            Some(wait) => (Alarm::Reordering, wait.min(rto)),
-            None if self.may_probe_tail() => (Alarm::TailProbe, self.probe_timeout().min(rto)),
-            None => (Alarm::Timeout, rto),
+        let (alarm, wait_us) = match look_again {
+            Some(wait) => (Alarm::Reordering, wait.as_micros()),
+            None if self.may_probe_tail() => (Alarm::TailProbe, self.probe_timeout_us()),
+            None => (Alarm::Timeout, u64::MAX),
         };
+        self.watch(cx, alarm, wait_us);
+    }
+
+    /// Sets the retransmission timer for an alarm after so long, or earlier when the retransmission or the
+    /// user timeout is.
+    #[inline]
+    pub(super) fn watch(&mut self, cx: &Context<'_>, alarm: Alarm, wait_us: u64) {
         self.snd.alarm = alarm;
-        let left = self.user_timeout_left(cx).unwrap_or(wait);
-        self.timers.retransmit = Tick::after(cx.now, wait.min(left));
+        let rto_us = self.rtt.rto_us(cx.config.rto_min, cx.config.rto_max);
+        let left_us = self.user_timeout_left(cx).map_or(u64::MAX, Duration::as_micros);
+        self.timers.retransmit = cx.now.after_us(wait_us.min(rto_us).min(left_us));
     }
 
     /// RACK's reordering window has passed for some segment (RFC 8985 section 6.3).
@@ -176,7 +189,7 @@ impl Connection {
             // It was received, but never acknowledged: the receiver has thrown it away.
             self.snd.board.forget_sacks(cx.segments);
         }
-        let now_us = micros(cx.now);
+        let now_us = cx.now.us;
         let reo_wnd_us = self.reo_wnd_us();
         let (rack, sack) = (&self.rack, self.sack);
         self.snd.board.mark_lost(cx.segments, |segment| {
@@ -201,13 +214,8 @@ impl Connection {
         let syn = u32::from(std::mem::take(&mut self.snd.syn));
         let data = self.snd.queue.consume(cx.pool, news.n - syn);
         cx.stats.add(Counter::TcpBytesAcked, u64::from(data));
-        let now_us = micros(cx.now);
-        if let Some(segment) = self.snd.board.take_lone(ack) {
-            news.rtt_us = self.rack.on_delivered(&segment, now_us);
-            news.delivered = news.n;
-        } else {
-            self.take_segments(cx, ack, now_us, news);
-        }
+        let now_us = cx.now.us;
+        self.take_segments(cx, ack, now_us, news);
         if self.snd.board.is_empty() {
             self.rack.forget_delivered();
             // What a timeout took for lost has arrived after all.
@@ -216,7 +224,7 @@ impl Connection {
         self.snd.una = ack;
         self.snd.nxt = self.snd.nxt.max(ack);
         self.snd.retries = 0;
-        self.snd.progress_at = Tick::at(cx.now);
+        self.snd.progress_at = cx.now.tick;
         self.snd.raise_ack_floor();
         if self.snd.blocked && self.send_room(cx.config) > 0 {
             self.snd.blocked = false;
@@ -261,7 +269,7 @@ impl Connection {
         blocks.retain(|(left, right)| {
             Seq(left).lt(Seq(right)) && Seq(left).ge(una) && Seq(right).le(nxt)
         });
-        let now_us = micros(cx.now);
+        let now_us = cx.now.us;
         let rack = &mut self.rack;
         self.snd.board.sack(cx.segments, &blocks, |segment| {
             news.delivered += segment.len;
@@ -293,7 +301,7 @@ impl Connection {
     #[inline]
     fn take_round_trip(&mut self, cx: &Context<'_>, stamps: Option<Timestamps>, news: &News) {
         let rto_min = cx.config.rto_min;
-        if let Some(rtt_us) = news.rtt_us.filter(|_| !news.is_ambiguous) {
+        if let Some(rtt_us) = news.sole_rtt_us() {
             self.rtt.sample(rtt_us, rto_min);
         } else if let Some(stamps) = stamps
             && self.stamps.on
@@ -338,7 +346,7 @@ impl Connection {
         if self.snd.board.is_in_order() {
             return Losses::default();
         }
-        let now_us = micros(cx.now);
+        let now_us = cx.now.us;
         let reo_wnd_us = self.reo_wnd_us();
         let rack = &self.rack;
         let bytes = self.snd.board.mark_lost(cx.segments, |segment| {
@@ -406,27 +414,29 @@ impl Connection {
                 self.reduce_by(news.delivered, news.n > 0 && lost == 0);
             }
             Phase::Open | Phase::Loss if news.n > 0 && !ended => {
-                self.grow_window(cx, news, in_flight);
+                self.grow_window(cx, news.n, news.sole_rtt_us(), in_flight);
             }
             Phase::Open | Phase::Loss => {}
         }
     }
 
-    /// New data was acknowledged while nothing reduces the window.
+    /// `n` numbers of `in_flight` were acknowledged while nothing reduces the window, and told of a round
+    /// trip.
     #[inline]
-    fn grow_window(&mut self, cx: &Context<'_>, news: &News, in_flight: u32) {
-        let acked = Acked {
-            now: Tick::at(cx.now),
-            n: news.n,
-            in_flight,
-            rtt_ms: self.rtt.srtt_us / 1_000,
-            mss: u32::from(self.snd.mss),
-            round: Round {
-                una: self.snd.una,
-                nxt: self.snd.nxt,
-                rtt_us: news.rtt_us.filter(|_| !news.is_ambiguous),
-            },
-        };
+    pub(super) fn grow_window(
+        &mut self,
+        cx: &Context<'_>,
+        n: u32,
+        rtt_us: Option<u32>,
+        in_flight: u32,
+    ) {
+        let mss = u32::from(self.snd.mss);
+        if self.congestion.is_unused(in_flight, mss) {
+            return;
+        }
+        let round = Round { una: self.snd.una, nxt: self.snd.nxt, rtt_us };
+        let rtt_ms = self.rtt.srtt_us / 1_000;
+        let acked = Acked { now: cx.now.tick, n, rtt_ms, mss, round };
         self.congestion.on_ack(cx.config.congestion, &acked);
     }
 
@@ -466,21 +476,27 @@ impl Connection {
     /// RFC 8985 section 7.2: with SACK, outside of recovery, with nothing out of order, and one probe
     /// for each tail.
     fn may_probe_tail(&self) -> bool {
-        self.sack
+        self.probes_tails()
             && self.snd.tail_probe.is_none()
             && self.congestion.phase() == Phase::Open
             && self.snd.board.is_in_order()
             && !self.snd.board.is_empty()
-            && self.rtt.srtt_us > 0
             && !matches!(self.state, State::SynSent | State::SynReceived)
+    }
+
+    /// Tails of this connection are probed at all: with SACK, and a round trip to wait for.
+    #[inline]
+    pub(super) fn probes_tails(&self) -> bool {
+        self.sack && self.rtt.srtt_us > 0
     }
 
     /// PTO: two round trips, or what their variation and the timer's grain demand, and time for a
     /// delayed ACK where there may be one.
-    fn probe_timeout(&self) -> Duration {
+    #[inline]
+    pub(super) fn probe_timeout_us(&self) -> u64 {
         let srtt_us = u64::from(self.rtt.srtt_us);
         let spread_us = (4 * u64::from(self.rtt.rttvar_us)).max(srtt_us);
-        let wait = Duration::from_micros(srtt_us + spread_us).max(PROBE_TIMEOUT_MIN);
-        if self.snd.board.len() % 2 == 1 { wait + ACK_DELAY_MAX } else { wait }
+        let wait_us = (srtt_us + spread_us).max(PROBE_TIMEOUT_US_MIN);
+        if self.snd.board.len() % 2 == 1 { wait_us + ACK_DELAY_US_MAX } else { wait_us }
     }
 }

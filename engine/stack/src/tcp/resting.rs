@@ -82,7 +82,7 @@ impl Resting {
     ) -> Stirred {
         let mut conn = Connection::of_resting(cx.config, self, timestamp_offset);
         if !may_challenge {
-            conn.challenged_at = Tick::at(cx.now);
+            conn.challenged_at = cx.now.tick;
         }
         let verdict = conn.on_segment(cx, seg, 0, payload);
         let again = conn.timers.life.is_armed();

@@ -3,7 +3,7 @@
 //! Times are in microseconds; the configured bounds come in as arguments, so that a million
 //! connections do not repeat them.
 
-use crate::time::{Duration, Instant};
+use crate::time::Duration;
 
 /// RTO before the first measurement (RFC 6298 section 2.1).
 const RTO_INITIAL_US: u32 = 1_000_000;
@@ -62,14 +62,15 @@ impl Rtt {
         self.set_base(rto_min);
     }
 
-    /// The timeout that a segment sent now gets.
-    pub fn rto(&self, rto_min: Duration, rto_max: Duration) -> Duration {
+    /// The timeout that a segment sent now gets, in microseconds.
+    #[inline]
+    pub fn rto_us(&self, rto_min: Duration, rto_max: Duration) -> u64 {
         let base = if self.base_us == 0 {
             u64::from(RTO_INITIAL_US).max(rto_min.as_micros())
         } else {
             u64::from(self.base_us)
         };
-        Duration::from_micros((base << self.backoff).min(rto_max.as_micros()))
+        (base << self.backoff).min(rto_max.as_micros())
     }
 
     /// A segment that was sent once was acknowledged after `r_us`, or a timestamp came back. This
@@ -98,11 +99,6 @@ impl Rtt {
     }
 }
 
-/// The microsecond of `now`, wrapping after 71 minutes: longer than any segment waits.
-pub fn micros(now: Instant) -> u32 {
-    (now.as_nanos() / 1_000) as u32
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,10 +109,10 @@ mod tests {
     #[test]
     fn the_first_sample_sets_and_later_ones_smooth() {
         let mut rtt = Rtt::default();
-        assert_eq!(rtt.rto(MIN, MAX), Duration::from_secs(1));
+        assert_eq!(rtt.rto_us(MIN, MAX), 1_000_000);
         rtt.sample(100_000, MIN);
         assert_eq!((rtt.srtt_us, rtt.rttvar_us), (100_000, 50_000));
-        assert_eq!(rtt.rto(MIN, MAX), Duration::from_millis(300));
+        assert_eq!(rtt.rto_us(MIN, MAX), 300_000);
         rtt.sample(180_000, MIN);
         assert_eq!((rtt.srtt_us, rtt.rttvar_us), (110_000, 57_500));
     }
@@ -127,12 +123,12 @@ mod tests {
         let mut seen = Vec::new();
         for _ in 0..40 {
             rtt.on_timeout();
-            seen.push(rtt.rto(MIN, MAX).as_millis());
+            seen.push(rtt.rto_us(MIN, MAX) / 1_000);
         }
         assert_eq!(seen[..6], [2_000, 4_000, 8_000, 16_000, 32_000, 60_000]);
         assert_eq!(seen[39], 60_000);
         rtt.sample(100_000, MIN);
-        assert_eq!(rtt.rto(MIN, MAX), Duration::from_millis(300), "a sample ends the back-off");
+        assert_eq!(rtt.rto_us(MIN, MAX), 300_000, "a sample ends the back-off");
     }
 
     #[test]
@@ -140,6 +136,6 @@ mod tests {
         let mut rtt = Rtt::default();
         rtt.on_timeout();
         rtt.on_handshake(true);
-        assert_eq!(rtt.rto(MIN, MAX), Duration::from_secs(3));
+        assert_eq!(rtt.rto_us(MIN, MAX), 3_000_000);
     }
 }

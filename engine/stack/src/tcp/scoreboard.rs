@@ -201,6 +201,13 @@ impl Scoreboard {
         self.tail = at;
     }
 
+    /// A new segment was sent while nothing is in flight.
+    #[inline]
+    pub fn set_lone(&mut self, segment: Segment) {
+        debug_assert_eq!(self.n, 0, "a lone segment is the only one");
+        (self.first, self.n) = (segment, 1);
+    }
+
     /// The only segment in flight, sent once, if everything before `una` is acknowledged and it with
     /// that: then nothing is in flight. A request and its response are such segments.
     #[inline]

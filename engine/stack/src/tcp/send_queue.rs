@@ -30,6 +30,12 @@ impl SendQueue {
         self.queue.is_empty()
     }
 
+    /// The chunk in which all bytes of the queue lie, if it is one.
+    #[inline]
+    pub(super) fn only_chunk(&self) -> Option<u32> {
+        self.queue.only_chunk()
+    }
+
     /// As [`Queue::append`].
     pub(super) fn append(&mut self, pool: &mut Pool, bytes: &[u8], n_chunks_max: u32) -> usize {
         self.queue.append(pool, bytes, n_chunks_max)

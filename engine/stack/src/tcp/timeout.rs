@@ -9,7 +9,7 @@ impl Connection {
     /// Handles every deadline that is due at `cx.now`. The caller polls for output afterwards, and
     /// looks at the state: TIME-WAIT that ran out leaves CLOSED.
     pub fn on_timeout(&mut self, cx: &mut Context<'_>) {
-        let now = Tick::at(cx.now);
+        let now = cx.now.tick;
         if self.timers.ack.is_due(now) {
             self.timers.ack = Tick::NEVER;
             self.rcv.ack = true;
@@ -35,7 +35,7 @@ impl Connection {
     /// Starts the keepalive timer, where configured.
     pub(super) fn arm_keepalive(&mut self, cx: &Context<'_>) {
         if !cx.config.keepalive.is_zero() {
-            self.timers.life = Tick::after(cx.now, cx.config.keepalive);
+            self.timers.life = cx.now.after(cx.config.keepalive);
         }
     }
 
@@ -80,12 +80,12 @@ impl Connection {
         if self.in_flight() > 0 {
             // What is outstanding asks by itself (MUST-26); a peer that is gone ends it.
             self.keepalive_probes = 0;
-            self.timers.life = Tick::after(cx.now, cx.config.keepalive);
+            self.timers.life = cx.now.after(cx.config.keepalive);
             return;
         }
         if self.keepalive_probes == 0 && idle_ms < due_ms {
             let left = Duration::from_millis((due_ms - idle_ms) as u64);
-            self.timers.life = Tick::after(cx.now, left);
+            self.timers.life = cx.now.after(left);
             return;
         }
         if self.keepalive_probes >= cx.config.keepalive_probes_max {
@@ -94,7 +94,7 @@ impl Connection {
         }
         self.keepalive_probes += 1;
         self.snd.probe = true;
-        self.timers.life = Tick::after(cx.now, cx.config.keepalive_interval);
+        self.timers.life = cx.now.after(cx.config.keepalive_interval);
     }
 
     /// What is left of the user timeout (RFC 9293 section 3.8.3, RFC 5482) while something is
@@ -106,7 +106,7 @@ impl Connection {
         if limit.is_zero() || self.state == State::SynReceived {
             return None;
         }
-        let passed_ms = Tick::at(cx.now).until(self.snd.progress_at).max(0).unsigned_abs();
+        let passed_ms = cx.now.tick.until(self.snd.progress_at).max(0).unsigned_abs();
         let left_ms = limit.as_millis().saturating_sub(u64::from(passed_ms));
         Some(Duration::from_millis(left_ms))
     }

@@ -17,13 +17,13 @@ impl Tick {
 
     /// The tick that contains `now`.
     pub fn at(now: Instant) -> Tick {
-        Tick(Tick::nonzero(now.as_millis() as u32))
+        Tick::of_millis(now.as_millis() as u32)
     }
 
     /// The first tick that is at least `d` after `now`.
     pub fn after(now: Instant, d: Duration) -> Tick {
         let ms = (now + d).as_nanos().div_ceil(1_000_000);
-        Tick(Tick::nonzero(ms as u32))
+        Tick::of_millis(ms as u32)
     }
 
     /// Armed.
@@ -52,12 +52,12 @@ impl Tick {
 
     /// So much later.
     pub fn plus(self, d: Duration) -> Tick {
-        Tick(Tick::nonzero(self.0.wrapping_add(d.as_millis() as u32)))
+        Tick::of_millis(self.0.wrapping_add(d.as_millis() as u32))
     }
 
     /// So much earlier.
     pub fn minus(self, d: Duration) -> Tick {
-        Tick(Tick::nonzero(self.0.wrapping_sub(d.as_millis() as u32)))
+        Tick::of_millis(self.0.wrapping_sub(d.as_millis() as u32))
     }
 
     /// The bare number, for the wheel's arithmetic.
@@ -65,8 +65,9 @@ impl Tick {
         self.0
     }
 
-    fn nonzero(ms: u32) -> u32 {
-        ms.max(1)
+    /// The tick of a wrapping millisecond; what would be never is the one after it.
+    pub(super) fn of_millis(ms: u32) -> Tick {
+        Tick(ms.max(1))
     }
 }
 

@@ -37,6 +37,12 @@ impl Connection {
         self.urgent_bytes() > 0 || self.urgent.sent.is_some_and(|up| up.gt(self.snd.una))
     }
 
+    /// Segments may have to carry an urgent pointer.
+    #[inline]
+    pub(super) fn has_urgent_out(&self) -> bool {
+        self.urgent.sent.is_some()
+    }
+
     /// Sixth, the URG bit: the pointer counts when it is ahead of all that was read and of the last
     /// one, and the application is told (MUST-31, MUST-32).
     pub(super) fn take_urgent(&mut self, seg: &Tcp) {

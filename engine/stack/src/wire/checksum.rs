@@ -25,6 +25,16 @@ impl Sum {
         self.add((sum >> 32) + (sum & 0xffff_ffff))
     }
 
+    /// Copies `from` to `to`, of the same length, and adds it as [`Sum::add_bytes`] does.
+    ///
+    /// # Panics
+    /// When the lengths differ.
+    #[inline]
+    pub fn copy_bytes(self, to: &mut [u8], from: &[u8]) -> Self {
+        to.copy_from_slice(from);
+        self.add_bytes(to)
+    }
+
     /// Adds one 16-bit word.
     #[inline]
     pub fn add_u16(self, word: u16) -> Self {

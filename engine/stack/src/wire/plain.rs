@@ -132,6 +132,21 @@ fn stamps(frame: &[u8]) -> Option<Timestamps> {
     is_it.then(|| Timestamps { value: u32_at(option, 4), echo: u32_at(option, 8) })
 }
 
+/// What is written of a segment in its plain form, beside its ends and its data; as in [`Plain`].
+#[derive(Clone, Copy, Debug)]
+pub struct Fields {
+    /// Sequence number of the first byte of data.
+    pub seq: u32,
+    /// The next sequence number that is expected.
+    pub ack: u32,
+    /// All flags.
+    pub flags: Flags,
+    /// The receive window, scaled.
+    pub window: u16,
+    /// The timestamps, on a connection that has them.
+    pub timestamps: Option<Timestamps>,
+}
+
 /// The headers of a segment as a stack sends it, as far as all have them in common.
 #[derive(Clone, Copy, Debug)]
 pub struct Headers {
@@ -171,7 +186,6 @@ impl Headers {
     ///
     /// # Panics
     /// When the frame is shorter than its headers, or the packet longer than 65,535 bytes.
-    #[inline]
     pub fn emit(
         &self,
         frame: &mut [u8],
@@ -180,9 +194,68 @@ impl Headers {
         ecn: u8,
         tcp: &Tcp,
     ) {
-        let packet = u16::try_from(frame.len() - IP_AT).expect("the MTU is below 65,536 bytes");
-        let ends = Sum::new().add_u32(src.to_bits()).add_u32(dst.to_bits());
+        let len = frame.len();
         let (head, rest) = frame.split_first_chunk_mut::<HEADERS>().expect("headers fit");
+        let mut sum = self.begin(head, to, (src, dst), ecn, len);
+        let (n_option_bytes, data) = put_options(&tcp.options, rest, &mut sum);
+        let ports = u32::from(tcp.src_port) << 16 | u32::from(tcp.dst_port);
+        put(head, 34, ports, &mut sum);
+        put(head, 38, tcp.seq, &mut sum);
+        put(head, 42, tcp.ack, &mut sum);
+        put(head, 46, control(n_option_bytes, tcp.flags, tcp.window), &mut sum);
+        put(head, 50, u32::from(tcp.urgent), &mut sum);
+        head[50..52].copy_from_slice(&sum.add_bytes(data).finish().to_be_bytes());
+    }
+
+    /// Writes a segment in its plain form, the data with it, to the front of a frame; its length.
+    ///
+    /// # Panics
+    /// When the frame is too short, or the packet longer than 65,535 bytes.
+    #[inline]
+    pub fn emit_plain(
+        &self,
+        frame: &mut [u8],
+        to: Mac,
+        (src, dst): (SocketAddrV4, SocketAddrV4),
+        ecn: u8,
+        fields: &Fields,
+        data: &[u8],
+    ) -> usize {
+        let (head, rest) = frame.split_first_chunk_mut::<HEADERS>().expect("headers fit");
+        let n_option_bytes = if fields.timestamps.is_some() { STAMPS } else { 0 };
+        let len = HEADERS + n_option_bytes + data.len();
+        let mut sum = self.begin(head, to, (*src.ip(), *dst.ip()), ecn, len);
+        let rest = match fields.timestamps {
+            Some(Timestamps { value, echo }) => {
+                let (option, rest) = rest.split_first_chunk_mut().expect("headers fit");
+                put_stamps(option, value, echo, &mut sum);
+                rest
+            }
+            None => rest,
+        };
+        put(head, 34, u32::from(src.port()) << 16 | u32::from(dst.port()), &mut sum);
+        put(head, 38, fields.seq, &mut sum);
+        put(head, 42, fields.ack, &mut sum);
+        put(head, 46, control(n_option_bytes, fields.flags, fields.window), &mut sum);
+        put(head, 50, 0, &mut sum);
+        let sum = sum.copy_bytes(&mut rest[..data.len()], data);
+        head[50..52].copy_from_slice(&sum.finish().to_be_bytes());
+        len
+    }
+
+    /// Writes the headers of Ethernet and IPv4 of a frame of `len` bytes; the sum that the segment's
+    /// checksum starts from.
+    #[inline]
+    fn begin(
+        &self,
+        head: &mut [u8; HEADERS],
+        to: Mac,
+        (src, dst): (Ipv4Addr, Ipv4Addr),
+        ecn: u8,
+        len: usize,
+    ) -> Sum {
+        let packet = u16::try_from(len - IP_AT).expect("the MTU is below 65,536 bytes");
+        let ends = Sum::new().add_u32(src.to_bits()).add_u32(dst.to_bits());
         head[..TCP_AT].copy_from_slice(&self.bytes);
         head[0..6].copy_from_slice(&to.0);
         head[15] |= ecn;
@@ -191,27 +264,29 @@ impl Headers {
         head[24..26].copy_from_slice(&ip.finish().to_be_bytes());
         head[26..30].copy_from_slice(&src.octets());
         head[30..34].copy_from_slice(&dst.octets());
-
-        let mut sum = self.pseudo.add_sum(ends).add_u16(packet - ipv4::HEADER_BYTES as u16);
-        let (n_option_bytes, data) = put_options(&tcp.options, rest, &mut sum);
-        put(head, 34, u32::from(tcp.src_port) << 16 | u32::from(tcp.dst_port), &mut sum);
-        put(head, 38, tcp.seq, &mut sum);
-        put(head, 42, tcp.ack, &mut sum);
-        let words = (tcp::HEADER_BYTES + n_option_bytes) as u32 / 4;
-        let control = words << 28 | u32::from(tcp.flags.bits()) << 16 | u32::from(tcp.window);
-        put(head, 46, control, &mut sum);
-        put(head, 50, u32::from(tcp.urgent), &mut sum);
-        head[50..52].copy_from_slice(&sum.add_bytes(data).finish().to_be_bytes());
+        self.pseudo.add_sum(ends).add_u16(packet - ipv4::HEADER_BYTES as u16)
     }
+}
+
+/// Length of the header, flags and window.
+#[inline]
+fn control(n_option_bytes: usize, flags: Flags, window: u16) -> u32 {
+    let words = (tcp::HEADER_BYTES + n_option_bytes) as u32 / 4;
+    words << 28 | u32::from(flags.bits()) << 16 | u32::from(window)
+}
+
+#[inline]
+fn put_stamps(option: &mut [u8; STAMPS], value: u32, echo: u32, sum: &mut Sum) {
+    put(option, 0, STAMPS_PREFIX, sum);
+    put(option, 4, value, sum);
+    put(option, 8, echo, sum);
 }
 
 /// Writes options before the data and adds them to the sum; how long they are, and the data.
 fn put_options<'a>(options: &Options, rest: &'a mut [u8], sum: &mut Sum) -> (usize, &'a mut [u8]) {
     if let Some(Timestamps { value, echo }) = options.sole_timestamps() {
-        let (option, data) = rest.split_first_chunk_mut::<STAMPS>().expect("headers fit");
-        put(option, 0, STAMPS_PREFIX, sum);
-        put(option, 4, value, sum);
-        put(option, 8, echo, sum);
+        let (option, data) = rest.split_first_chunk_mut().expect("headers fit");
+        put_stamps(option, value, echo, sum);
         return (STAMPS, data);
     }
     let len = options.emit(rest);
@@ -293,6 +368,10 @@ mod tests {
             let headers = Headers::new(PEER, 61, 9);
             headers.emit(&mut frame, OURS, (*src.ip(), *dst.ip()), ecn, &tcp);
             prop_assert_eq!(&frame, &expected);
+            let fields = Fields { seq: tcp.seq, ack: tcp.ack, flags: tcp.flags, window: tcp.window, timestamps };
+            let mut plain = vec![0x55; frame.len() + 3];
+            let len = headers.emit_plain(&mut plain, OURS, (src, dst), ecn, &fields, &data);
+            prop_assert_eq!(&plain[..len], &expected);
 
             frame.extend([0; 7]);
             let plain = Plain::read(&frame, OURS).expect("padding does not matter");
