@@ -11,6 +11,11 @@ const SPAN_MIN: Duration = Duration::from_micros(2);
 /// The longest: about what to fall asleep and be woken costs on a machine that saves power.
 const SPAN_MAX: Duration = Duration::from_micros(50);
 
+/// A shorter sleep tells of an answer that may come within the longest wait. It is longer than that wait,
+/// for where both ends sleep each answer has two wakings in it, the peer's and our own: neither would
+/// ever wait if that were called late.
+const SOON: Duration = Duration::from_micros(200);
+
 /// Sleeps without another try, at most, after the longest wait was in vain again and again.
 const PAUSE_MAX: u32 = 1024;
 
@@ -45,7 +50,7 @@ impl Patience {
     /// A sleep has ended.
     pub(super) fn on_sleep(&mut self, slept: Duration) {
         self.idle_since = None;
-        if slept >= SPAN_MAX {
+        if slept >= SOON {
             self.span = Duration::from_nanos(self.span.as_nanos() / 2).max(SPAN_MIN);
         } else if self.span == SPAN_MAX {
             // It came soon, and yet never while we looked: perhaps because we did.
@@ -105,6 +110,41 @@ mod tests {
         }
     }
 
+    /// Both ends of a link begin asleep, and each is woken this much after a frame has come; `n` times
+    /// one answers the other. Returns the sleeps of both in the last half.
+    fn volley(n: u32, waking: Duration) -> u32 {
+        let (turn, reply) = (Duration::from_nanos(200), Duration::from_micros(2));
+        let mut ends = [Patience::new(), Patience::new()];
+        // When each end began to wait.
+        let mut waits_since = [Instant::ZERO; 2];
+        let (mut arrives_at, mut sleeps) = (Instant::ZERO + waking, 0);
+        for volley in 0..n {
+            let to = (volley % 2) as usize;
+            let mut now = waits_since[to];
+            while now < arrives_at && !ends[to].is_over(now) {
+                now += turn;
+            }
+            if now < arrives_at {
+                let begun = now;
+                now = arrives_at + waking;
+                ends[to].on_sleep(now - begun);
+                sleeps += u32::from(volley >= n / 2);
+            }
+            ends[to].on_work();
+            arrives_at = now + reply;
+            waits_since[to] = arrives_at;
+        }
+        sleeps
+    }
+
+    #[test]
+    fn two_that_sleep_wake_each_other_up_for_good() {
+        for micros in [5, 30, 45] {
+            let sleeps = volley(200, Duration::from_micros(micros));
+            assert_eq!(sleeps, 0, "with wakings of {micros} us");
+        }
+    }
+
     #[test]
     fn answers_that_come_late_are_slept_for() {
         let mut patience = Patience::new();
@@ -112,6 +152,10 @@ mod tests {
         let (sleeps, vain) = wait_for(&mut patience, 1000, Duration::from_millis(1), false);
         assert_eq!(sleeps, 1000);
         assert!(vain < Duration::from_millis(4), "{vain:?} of a second");
+        // Soon, but never while one looks.
+        let (sleeps, vain) = wait_for(&mut patience, 10_000, Duration::from_micros(100), false);
+        assert_eq!(sleeps, 10_000);
+        assert!(vain < Duration::from_millis(30), "{vain:?} of a second");
     }
 
     #[test]
