@@ -119,8 +119,8 @@ fn lookup(n_tuples: u32, hits: bool) -> Run {
             let tuple = &sought[next];
             next = (next + 1) % sought.len();
             let is_it = |place: Place| match place {
-                Place::Record(number) => tuples[number as usize] == *tuple,
-                Place::Rest(_) => false,
+                Place::Record(number) => (tuples[number as usize] == *tuple).then_some(number),
+                Place::Rest(_) => None,
             };
             assert_eq!(table.find(tuple, is_it).is_some(), hits);
         }

@@ -38,13 +38,14 @@ impl FourTuple {
         SocketAddrV4::new(Ipv4Addr::from(self.remote_addr), self.remote_port)
     }
 
-    /// The tuple in two words: addresses, and ports.
+    /// The tuple in two words: addresses, and ports. On a little-endian machine they are what lies in
+    /// memory.
     #[inline]
     pub fn to_words(&self) -> (u64, u64) {
         let (local, remote) =
             (u32::from_ne_bytes(self.local_addr), u32::from_ne_bytes(self.remote_addr));
-        let addresses = u64::from(local) << 32 | u64::from(remote);
-        (addresses, u64::from(self.local_port) << 16 | u64::from(self.remote_port))
+        let addresses = u64::from(remote) << 32 | u64::from(local);
+        (addresses, u64::from(self.remote_port) << 16 | u64::from(self.local_port))
     }
 
     /// The tuple as bytes for a keyed hash.

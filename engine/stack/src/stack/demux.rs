@@ -86,6 +86,7 @@ impl Stack {
         }
     }
 
+    #[inline(never)]
     fn dispatch(&mut self, now: Instant, frame: &mut [u8], miss: Miss) -> Fate {
         let Ok((ether, at)) = Ethernet::parse(frame) else {
             return Fate::Drop(Counter::DropEthernet);

@@ -265,7 +265,7 @@ impl Stack {
 
     /// The next connection with something to tell its application.
     pub fn poll_event(&mut self) -> Option<Event> {
-        while let Some(slot) = self.queues.events.pop_front() {
+        while let Some(slot) = self.queues.events.pop() {
             let (cell, active) = self.records.both_mut(slot);
             active.in_events = false;
             let events = active.conn.poll_event();
@@ -301,14 +301,13 @@ impl Stack {
 
     /// Where the connection between two endpoints is.
     fn find(&self, tuple: &FourTuple) -> Option<Place> {
-        self.table.find(tuple, |place| *tuple == self.tuple_at(place))
-    }
-
-    fn tuple_at(&self, place: Place) -> FourTuple {
-        match place {
-            Place::Record(slot) => self.records.tuple(slot),
-            Place::Rest(number) => self.time_wait.at(number).tuple,
-        }
+        self.table.find(tuple, |place| {
+            let is_it = match place {
+                Place::Record(slot) => self.records.is_between(slot, tuple),
+                Place::Rest(number) => self.time_wait.at(number).tuple == *tuple,
+            };
+            is_it.then_some(place)
+        })
     }
 
     /// The record of a connection that is awake, and what the connection is lent.

@@ -151,7 +151,7 @@ impl Neighbors {
     /// The record at the front of `ready` waits for `target`, which [`Hop::Wait`] was said of.
     pub(super) fn park(&mut self, queues: &mut Queues, target: Ipv4Addr) {
         if let Some(entry) = self.entry(target) {
-            entry.waiting.extend(queues.ready.pop_front());
+            entry.waiting.extend(queues.ready.pop());
         }
     }
 

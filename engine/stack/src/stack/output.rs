@@ -3,7 +3,7 @@
 //! not hold up the rest; one whose next hop is unknown waits at the neighbour instead.
 
 use super::neighbor::{Hop, Question};
-use super::{Context, Resolver, Stack};
+use super::{Connection, Context, FourTuple, Resolver, Stack};
 use crate::stats::Counter;
 use crate::tcp::End;
 use crate::time::Instant;
@@ -61,35 +61,28 @@ impl Stack {
     }
 
     fn next_segment(&mut self, now: Instant, buf: &mut [u8]) -> Option<usize> {
-        while let Some(&slot) = self.queues.ready.front() {
+        while let Some(slot) = self.queues.ready.front() {
             let Stack {
                 records, neighbors, config, headers, moment, pool, segments, stats, ..
             } = self;
             let (cell, active) = records.both_mut(slot);
-            let Some(mac) = neighbors.at(now, active.way) else {
-                match self.find_way(now, slot, buf) {
-                    Some(len) => return Some(len),
-                    None => continue,
+            let mut sent = None;
+            if active.conn.may_transmit() {
+                let Some(mac) = neighbors.at(now, active.way) else {
+                    match self.find_way(now, slot, buf) {
+                        Some(len) => return Some(len),
+                        None => continue,
+                    }
+                };
+                let now = moment.reach(now);
+                let mut cx = Context { now, config: &config.tcp, pool, segments, stats };
+                sent = write_segment(&mut active.conn, &mut cx, headers, mac, &cell.tuple, buf);
+                if sent.is_none() {
+                    self.drop_from_ready(slot);
+                    continue;
                 }
-            };
-            let mut cx =
-                Context { now: moment.reach(now), config: &config.tcp, pool, segments, stats };
-            let (local, remote) = (cell.tuple.local(), cell.tuple.remote());
-            let len = if let Some(lone) = active.conn.next_lone(&mut cx) {
-                let data = lone.data(cx.pool);
-                headers.emit_plain(buf, mac, (local, remote), lone.ecn, &lone.fields, data)
-            } else if let Some(mut out) = active.conn.poll_transmit(&mut cx) {
-                (out.tcp.src_port, out.tcp.dst_port) = (local.port(), remote.port());
-                let data = Headers::len(&out.tcp);
-                let len = data + out.len as usize;
-                active.conn.copy_payload(cx.pool, &out, &mut buf[data..len]);
-                headers.emit(&mut buf[..len], mac, (*local.ip(), *remote.ip()), out.ecn, &out.tcp);
-                len
-            } else {
-                self.drop_from_ready(slot);
-                continue;
-            };
-            self.burst += 1;
+                self.burst += 1;
+            }
             if !active.conn.may_transmit() {
                 self.burst = 0;
                 self.queues.pop_ready(active);
@@ -101,7 +94,9 @@ impl Stack {
                 self.burst = 0;
                 self.queues.rotate();
             }
-            return Some(len);
+            if sent.is_some() {
+                return sent;
+            }
         }
         None
     }
@@ -161,4 +156,28 @@ impl Stack {
             _ => remote,
         }
     }
+}
+
+/// Writes the next segment of a connection into `buf`; its length as a frame, if there is one.
+#[inline(always)]
+fn write_segment(
+    conn: &mut Connection,
+    cx: &mut Context<'_>,
+    headers: &Headers,
+    mac: Mac,
+    tuple: &FourTuple,
+    buf: &mut [u8],
+) -> Option<usize> {
+    let (local, remote) = (tuple.local(), tuple.remote());
+    if let Some(lone) = conn.next_lone(cx) {
+        let (fields, data) = (&lone.fields, lone.data(cx.pool));
+        return Some(headers.emit_plain(buf, mac, (local, remote), lone.ecn, fields, data));
+    }
+    let mut out = conn.poll_transmit(cx)?;
+    (out.tcp.src_port, out.tcp.dst_port) = (local.port(), remote.port());
+    let data = Headers::len(&out.tcp);
+    let len = data + out.len as usize;
+    conn.copy_payload(cx.pool, &out, &mut buf[data..len]);
+    headers.emit(&mut buf[..len], mac, (*local.ip(), *remote.ip()), out.ecn, &out.tcp);
+    Some(len)
 }

@@ -209,6 +209,7 @@ impl<T: Cell, const N: usize> Pages<T, N> {
 }
 
 /// The cells of a page that is held.
+#[inline]
 fn held_mut<T, const N: usize>(cells: &mut [Option<Box<[T; N]>>], number: u32) -> &mut [T; N] {
     let held = cells[number as usize].as_deref_mut();
     held.expect("a page that has a live cell is held")

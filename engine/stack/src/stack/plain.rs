@@ -14,20 +14,23 @@ impl Stack {
     /// Takes a frame the short way; `None` when it must go the long one.
     pub(super) fn on_plain(&mut self, now: Instant, frame: &[u8]) -> Option<Counter> {
         let plain = Plain::read(frame, self.config.mac)?;
-        let tuple = FourTuple::new(plain.dst, plain.src);
-        let Some(Place::Record(slot)) = self.find(&tuple) else { return None };
-        let Stack { records, config, moment, pool, segments, stats, queues, .. } = self;
+        let tuple = FourTuple::new(plain.dst(), plain.src());
+        let Stack { table, records, config, moment, pool, segments, stats, queues, .. } = self;
+        let slot = table.find(&tuple, |place| match place {
+            Place::Record(slot) if records.is_between(slot, &tuple) => Some(slot),
+            _ => None,
+        })?;
         let (_, active) = records.get_mut(slot)?;
         if !active.conn.predicts(&plain) {
             return None;
         }
-        let is_partial = plain.verify(frame, config.rx_checksum).ok()?;
+        let is_partial = plain.verify(config.rx_checksum).ok()?;
         stats.inc(Counter::TcpIn);
         if is_partial {
             stats.inc(Counter::TcpChecksumPartial);
         }
         let mut cx = Context { now: moment.reach(now), config: &config.tcp, pool, segments, stats };
-        let verdict = active.conn.on_predicted(&mut cx, &plain, &frame[plain.data()]);
+        let verdict = active.conn.on_predicted(&mut cx, &plain);
         queues.take_up(slot, active);
         Some(verdict.counter())
     }

@@ -277,6 +277,12 @@ impl Records {
         ConnId { slot, generation: self.slots.at(slot).generation() }
     }
 
+    /// The connection with this number is the one between these two endpoints.
+    #[inline]
+    pub(super) fn is_between(&self, slot: u32, tuple: &FourTuple) -> bool {
+        self.slots.at(slot).tuple == *tuple
+    }
+
     pub(super) fn tuple(&self, slot: u32) -> FourTuple {
         self.slots.at(slot).tuple
     }

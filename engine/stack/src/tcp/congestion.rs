@@ -261,11 +261,11 @@ impl Congestion {
     /// it is forgotten, down to the initial one, and the threshold remembers it (RFC 7661 sections
     /// 4.4.1 and 4.4.3).
     pub fn on_idle(&mut self, now: Tick, mss: u32, segments: u32) {
-        let floor = initial_window(mss, segments);
         let unused_ms = now.until(self.validated_at);
         if (0..NOT_VALIDATED_MS).contains(&unused_ms) {
             return;
         }
+        let floor = initial_window(mss, segments);
         self.cubic.pause();
         // Negative means more than 24 days; no window needs more halvings than 31.
         let periods = if unused_ms < 0 { 31 } else { (unused_ms / NOT_VALIDATED_MS).min(31) };

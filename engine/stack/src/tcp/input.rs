@@ -384,7 +384,8 @@ impl Connection {
         before != self.snd.wnd
     }
 
-    fn take_window(&mut self, wnd: u32) {
+    #[inline]
+    pub(super) fn take_window(&mut self, wnd: u32) {
         self.snd.wnd = wnd;
         self.snd.wnd_max = self.snd.wnd_max.max(wnd);
     }

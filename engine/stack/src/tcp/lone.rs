@@ -93,7 +93,7 @@ impl Connection {
         let data = self.snd.queue.consume(cx.pool, segment.len);
         cx.stats.add(Counter::TcpBytesAcked, u64::from(data));
         let rtt_us = cx.now.us.wrapping_sub(segment.sent_us).max(1);
-        self.rack.on_lone_delivered(ack, rtt_us, cx.now.us);
+        self.rack.on_lone_delivered(&segment, rtt_us, cx.now.us);
         self.rtt.sample(rtt_us, cx.config.rto_min);
         (self.snd.una, self.snd.nxt) = (ack, ack);
         self.snd.retries = 0;

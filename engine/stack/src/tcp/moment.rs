@@ -31,9 +31,16 @@ impl Moment {
     #[inline]
     pub fn reach(&mut self, now: Instant) -> &Moment {
         if self.at != now {
-            *self = Moment::of(now);
+            self.divide(now);
         }
         self
+    }
+
+    /// Out of line, or every caller would divide before it knows whether it has to.
+    #[cold]
+    #[inline(never)]
+    fn divide(&mut self, now: Instant) {
+        *self = Moment::of(now);
     }
 
     /// The first tick that is at least `d` later.

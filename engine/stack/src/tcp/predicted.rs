@@ -11,21 +11,23 @@ use std::ops::ControlFlow::{Break, Continue};
 impl Connection {
     /// True when the segment is one that [`Connection::on_predicted`] takes.
     #[inline]
-    pub fn predicts(&self, seg: &Plain) -> bool {
+    pub fn predicts(&self, seg: &Plain<'_>) -> bool {
         let Connection { snd, rcv, stamps, .. } = self;
-        let acked = Seq(seg.ack) - snd.una;
-        let is_young = match seg.timestamps {
+        let acked = Seq(seg.ack()) - snd.una;
+        let is_young = match seg.timestamps() {
             Some(sent) => stamps.on && Seq(sent.value).ge(Seq(stamps.recent)),
             None => !stamps.on,
         };
         self.state == State::Established
-            && Seq(seg.seq) == rcv.nxt
-            && seg.len() <= self.rcv_wnd()
+            && Seq(seg.seq()) == rcv.nxt
+            && seg.data().len() <= self.rcv_wnd() as usize
             && acked <= snd.max - snd.una
+            // An empty segment from further on may have told of the window already.
+            && snd.wl1.le(Seq(seg.seq()))
             // A duplicate ACK is for `recovery` to judge.
-            && (acked > 0 || !seg.is_empty())
+            && (acked > 0 || !seg.data().is_empty())
             // A closed window has a timer of its own.
-            && seg.window > 0
+            && seg.window() > 0
             && snd.wnd > 0
             && is_young
             && rcv.fin.is_none()
@@ -34,20 +36,21 @@ impl Connection {
 
     /// Takes a segment that was predicted, and its data.
     #[inline]
-    pub fn on_predicted(&mut self, cx: &mut Context<'_>, seg: &Plain, data: &[u8]) -> Verdict {
-        let (seq, ack) = (Seq(seg.seq), Seq(seg.ack));
-        self.update_window(seq, ack, seg.window);
+    pub fn on_predicted(&mut self, cx: &mut Context<'_>, seg: &Plain<'_>) -> Verdict {
+        let (seq, ack) = (Seq(seg.seq()), Seq(seg.ack()));
+        (self.snd.wl1, self.snd.wl2) = (seq, ack);
+        self.take_window(u32::from(seg.window()) << self.snd.shift);
         if ack != self.snd.una && !self.on_lone_ack(cx, ack) {
-            self.on_plain_ack(cx, ack, seg.timestamps);
+            self.on_plain_ack(cx, ack, seg.timestamps());
         }
-        self.note_timestamp(seq, seg.timestamps);
-        self.note_congestion(cx, seg.flags, seg.ecn);
+        self.note_timestamp(seq, seg.timestamps());
+        self.note_congestion(cx, seg.flags(), seg.ecn());
         self.active_at = cx.now.tick;
         self.keepalive_probes = 0;
-        if data.is_empty() {
+        if seg.data().is_empty() {
             return Verdict::Accept;
         }
-        match self.take_next(cx, data) {
+        match self.take_next(cx, seg.data()) {
             Break(verdict) => verdict,
             Continue(()) => Verdict::Accept,
         }

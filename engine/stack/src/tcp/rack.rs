@@ -95,11 +95,11 @@ impl Rack {
         (!segment.retransmitted).then_some(rtt_us)
     }
 
-    /// The only segment in flight, sent once and up to `end`, was delivered after `rtt_us`: nothing of it
-    /// matters for what is sent later but its round trip.
+    /// The only segment in flight, sent once, was delivered after `rtt_us`: what it says is forgotten with
+    /// it, but for its round trip.
     #[inline]
-    pub fn on_lone_delivered(&mut self, end: Seq, rtt_us: u32, now_us: u32) {
-        self.fack = end;
+    pub fn on_lone_delivered(&mut self, segment: &Segment, rtt_us: u32, now_us: u32) {
+        (self.fack, self.end, self.xmit_us) = (segment.end(), segment.end(), segment.sent_us);
         self.note_min_rtt(rtt_us, now_us / 1_000);
         self.forget_delivered();
     }

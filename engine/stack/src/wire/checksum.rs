@@ -124,13 +124,13 @@ fn tail_sum(tail: &[u8]) -> u64 {
     quad + u64::from(last)
 }
 
-/// Adds the carries back in: 64 bits to 33, to 18, to 17, to 16.
-fn fold(mut sum: u64) -> u16 {
-    sum = (sum >> 32) + (sum & 0xffff_ffff);
-    sum = (sum >> 16) + (sum & 0xffff);
-    sum = (sum >> 16) + (sum & 0xffff);
-    sum = (sum >> 16) + (sum & 0xffff);
-    sum as u16
+/// Adds the carries back in: 64 bits to 32, to 16, each half to the other with what that carries.
+#[inline]
+fn fold(sum: u64) -> u16 {
+    let (half, carry) = (sum as u32).overflowing_add((sum >> 32) as u32);
+    let half = half.wrapping_add(u32::from(carry));
+    let (quarter, carry) = (half as u16).overflowing_add((half >> 16) as u16);
+    quarter.wrapping_add(u16::from(carry))
 }
 
 #[cfg(test)]

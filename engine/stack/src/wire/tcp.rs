@@ -195,6 +195,7 @@ impl Tcp {
 
 /// Says whether the checksum of a whole segment is a partial one; an error when it is wrong. `field` is
 /// what the segment has in its place.
+#[inline]
 pub(super) fn verify(
     segment: &[u8],
     field: u16,

@@ -7,6 +7,7 @@ mod crowd;
 mod giving_up;
 mod handshake;
 mod inject;
+mod lone;
 mod pair;
 mod peer;
 mod pmtu;
