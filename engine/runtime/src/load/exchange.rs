@@ -24,18 +24,38 @@ pub(super) struct Exchange {
     seed: u64,
     /// Bytes of the response that are still to come.
     awaited: u64,
-    /// Bytes of the request that were queued.
-    sent: u32,
+    /// Bytes of the request that are still to be queued.
+    unsent: u32,
     /// Requests that follow on this connection.
     pub(super) left: u32,
     /// The peer announced that it closes after this response.
     pub(super) is_last: bool,
 }
 
+impl Exchange {
+    /// All of the request is queued.
+    pub(super) fn is_sent(&self) -> bool {
+        self.unsent == 0
+    }
+
+    /// Throws away up to `n` bytes of the response, which belong to it; returns how many. What comes
+    /// behind its last byte is more than was asked for.
+    fn take(&mut self, io: &mut Io<'_>, id: ConnId, n: u64) -> Result<u64, Failure> {
+        let one_more = n + u64::from(n == self.awaited);
+        let taken = io.discard(id, usize::try_from(one_more).unwrap_or(usize::MAX)) as u64;
+        if taken > n {
+            return Err(Failure::WrongResponse);
+        }
+        self.awaited -= taken;
+        Ok(taken)
+    }
+}
+
 /// What all exchanges of a worker have in common.
 #[derive(Debug)]
 pub(super) struct Traffic {
     kind: Kind,
+    /// What tells the seeds of this worker from those of others.
     worker: u64,
     scratch: Box<[u8]>,
 }
@@ -65,7 +85,11 @@ impl Traffic {
                 Kind::Http { requests }
             }
         };
-        Traffic { kind, worker: worker as u64, scratch: vec![0; PIECE_BYTES].into_boxed_slice() }
+        Traffic {
+            kind,
+            worker: mix(worker as u64),
+            scratch: vec![0; PIECE_BYTES].into_boxed_slice(),
+        }
     }
 
     /// The number of a destination, which comes back with every call that sends.
@@ -79,15 +103,15 @@ impl Traffic {
         }
     }
 
-    /// A new request on connection `id`, with `left` more to follow.
-    pub(super) fn begin(&self, io: &Io<'_>, id: ConnId, left: u32) -> Exchange {
+    /// A new request on connection `id` to destination `dst`, with `left` more to follow.
+    pub(super) fn begin(&self, io: &Io<'_>, id: ConnId, dst: u16, left: u32) -> Exchange {
         let conn = u64::from(id.slot) << 32 | u64::from(id.generation);
-        let seed = mix(mix(mix(self.worker) ^ conn) ^ io.now().as_nanos() ^ u64::from(left));
-        let awaited = match self.kind {
-            Kind::Echo { bytes } => u64::from(bytes),
-            Kind::Http { .. } => UNKNOWN,
+        let seed = mix(mix(self.worker ^ conn) ^ io.now().as_nanos() ^ u64::from(left));
+        let (unsent, awaited) = match &self.kind {
+            Kind::Echo { bytes } => (*bytes, u64::from(*bytes)),
+            Kind::Http { requests } => (requests[usize::from(dst)].1.len() as u32, UNKNOWN),
         };
-        Exchange { seed, awaited, sent: 0, left, is_last: false }
+        Exchange { seed, awaited, unsent, left, is_last: false }
     }
 
     /// Queues what the connection takes of the request to destination `dst`; returns how many
@@ -99,38 +123,29 @@ impl Traffic {
         dst: u16,
         exchange: &mut Exchange,
     ) -> u64 {
-        let before = exchange.sent;
+        let before = exchange.unsent;
         match &self.kind {
             Kind::Echo { bytes } => {
-                while exchange.sent < *bytes {
-                    // At least one byte is tried, or nobody would say when there is room again.
-                    let room = io.send_room(id).clamp(1, self.scratch.len());
-                    let piece = &mut self.scratch[..room.min((bytes - exchange.sent) as usize)];
-                    fill(exchange.seed, u64::from(exchange.sent), piece);
+                while exchange.unsent > 0 {
+                    // What is not taken is made again: to ask for the room first costs every small
+                    // request more than that a large one now and then.
+                    let n = self.scratch.len().min(exchange.unsent as usize);
+                    let piece = &mut self.scratch[..n];
+                    fill(exchange.seed, u64::from(bytes - exchange.unsent), piece);
                     let taken = io.send(id, piece);
-                    exchange.sent += taken as u32;
-                    if taken < piece.len() {
+                    exchange.unsent -= taken as u32;
+                    if taken < n {
                         break;
                     }
                 }
             }
             Kind::Http { requests } => {
                 let (_, request) = &requests[usize::from(dst)];
-                let rest = &request[exchange.sent as usize..];
-                if !rest.is_empty() {
-                    exchange.sent += io.send(id, rest) as u32;
-                }
+                let rest = &request[request.len() - exchange.unsent as usize..];
+                exchange.unsent -= io.send(id, rest) as u32;
             }
         }
-        u64::from(exchange.sent - before)
-    }
-
-    /// All of the request of an `exchange` is queued.
-    pub(super) fn is_sent(&self, dst: u16, exchange: &Exchange) -> bool {
-        match &self.kind {
-            Kind::Echo { bytes } => exchange.sent == *bytes,
-            Kind::Http { requests } => exchange.sent as usize == requests[usize::from(dst)].1.len(),
-        }
+        u64::from(before - exchange.unsent)
     }
 
     /// Takes what has come of the response; returns how many bytes, and whether it is whole.
@@ -144,12 +159,7 @@ impl Traffic {
             Kind::Echo { bytes } => self.receive_echo(io, id, bytes, exchange)?,
             Kind::Http { .. } => self.receive_http(io, id, exchange)?,
         };
-        let whole = exchange.awaited == 0;
-        if whole && !io.peek(id).is_empty() {
-            // More than was asked for.
-            return Err(Failure::WrongResponse);
-        }
-        Ok((received, whole))
+        Ok((received, exchange.awaited == 0))
     }
 
     fn receive_echo(
@@ -168,13 +178,12 @@ impl Traffic {
                 break;
             }
             // What was not sent yet cannot come back.
-            let is_right = offset + n as u64 <= u64::from(exchange.sent)
+            let is_right = offset + n as u64 <= u64::from(bytes - exchange.unsent)
                 && matches(exchange.seed, offset, &front[..n]);
             if !is_right {
                 return Err(Failure::WrongResponse);
             }
-            io.discard(id, n);
-            exchange.awaited -= n as u64;
+            exchange.take(io, id, n as u64)?;
         }
         Ok(before - exchange.awaited)
     }
@@ -193,10 +202,7 @@ impl Traffic {
             exchange.awaited = head.content_bytes;
             exchange.is_last = head.is_last;
         }
-        let body = usize::try_from(exchange.awaited).unwrap_or(usize::MAX);
-        let body = io.discard(id, body) as u64;
-        exchange.awaited -= body;
-        Ok(received + body)
+        Ok(received + exchange.take(io, id, exchange.awaited)?)
     }
 
     /// The response head at the front of the receive buffer, once it is whole.

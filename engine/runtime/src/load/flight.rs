@@ -9,8 +9,10 @@ use barewire_stack::time::Instant;
 
 const NIL: u32 = u32::MAX;
 
-/// One thing in flight on one connection.
+/// One thing in flight on one connection. It lies in one cache line: among many, each response finds its
+/// own far away.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct Flight {
     pub(super) id: ConnId,
     /// When it began.
@@ -79,9 +81,11 @@ impl Flights {
 
     /// The next thing begins on the same connection: its time runs from now.
     pub(super) fn renew(&mut self, idx: u32, now: Instant) {
-        self.unlink(idx);
+        if idx != self.newest {
+            self.unlink(idx);
+            self.append(idx);
+        }
         self.get_mut(idx).since = now;
-        self.append(idx);
     }
 
     /// Ends a flight; its number will be used again.

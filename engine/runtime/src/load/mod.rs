@@ -304,7 +304,7 @@ impl Load {
     /// Sends a request on a connection that has a flight; `left` more follow.
     fn begin_exchange(&mut self, io: &mut Io<'_>, id: ConnId, mark: Mark, left: u32) {
         self.flights.renew(mark.flight, io.now());
-        self.flights.get_mut(mark.flight).exchange = self.traffic.begin(io, id, left);
+        self.flights.get_mut(mark.flight).exchange = self.traffic.begin(io, id, mark.dst, left);
         self.recorder.requested();
         io.set_word(id, Mark { stage: Stage::Busy, ..mark }.to_word());
         self.send_request(io, id, mark);
@@ -315,14 +315,16 @@ impl Load {
         let sent = self.traffic.send(io, id, mark.dst, exchange);
         self.recorder.sent(sent);
         // With what is sent there is nothing more to say: the FIN goes with it.
-        if self.finishes_with_request && sent > 0 && self.traffic.is_sent(mark.dst, exchange) {
+        if self.finishes_with_request && sent > 0 && exchange.is_sent() {
             io.shutdown(id);
         }
     }
 
     /// A busy connection may be able to send or to receive; `finished`: the peer sends no more.
     fn go_on(&mut self, io: &mut Io<'_>, id: ConnId, mark: Mark, finished: bool) {
-        self.send_request(io, id, mark);
+        if !self.flights.get_mut(mark.flight).exchange.is_sent() {
+            self.send_request(io, id, mark);
+        }
         let exchange = &mut self.flights.get_mut(mark.flight).exchange;
         match self.traffic.receive(io, id, exchange) {
             Err(failure) => self.fail(io, id, mark, failure),

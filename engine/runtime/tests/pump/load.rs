@@ -539,6 +539,29 @@ fn bytes_of_another_stream_are_no_answer() {
     test.finish();
 }
 
+/// Answers with the request and one byte more.
+#[derive(Debug)]
+struct Generous;
+
+impl App for Generous {
+    fn on_event(&mut self, io: &mut Io<'_>, event: &Event) {
+        if event.end.is_none() && io.echo(event.id) > 0 {
+            io.send(event.id, b"!");
+        }
+    }
+}
+
+#[test]
+fn more_than_was_asked_for_is_no_answer() {
+    for request_bytes in [1, 64] {
+        let plan = LoadPlan { request_bytes, ..plan(LoadMode::Hold, 25) };
+        let pair = Pair::of(Some(Box::new(Generous)), &TcpConfig::default(), &Bounds::default());
+        let mut test = Test::begin(vec![pair], &plan, "10.1.0.0/24", "1024-2047");
+        assert_eq!(failures(&test.report()), [(Failure::WrongResponse, 25)]);
+        test.finish();
+    }
+}
+
 #[test]
 fn connections_that_the_peer_ends_while_held_are_failures() {
     let pair = Pair::new("echo");
