@@ -357,6 +357,7 @@ impl Stack {
 
     /// Frees the record of a connection that is over, when nothing refers to it any more; one in
     /// TIME-WAIT comes to rest.
+    #[inline(never)]
     fn retire(&mut self, slot: u32) {
         let active = &self.records[slot];
         let conn = &active.conn;

@@ -62,43 +62,45 @@ impl Stack {
 
     fn next_segment(&mut self, now: Instant, buf: &mut [u8]) -> Option<usize> {
         while let Some(slot) = self.queues.ready.front() {
-            let Stack {
-                records, neighbors, config, headers, moment, pool, segments, stats, ..
-            } = self;
-            let (cell, active) = records.both_mut(slot);
-            let mut sent = None;
-            if active.conn.may_transmit() {
-                let Some(mac) = neighbors.at(now, active.way) else {
-                    match self.find_way(now, slot, buf) {
-                        Some(len) => return Some(len),
-                        None => continue,
-                    }
-                };
-                let now = moment.reach(now);
-                let mut cx = Context { now, config: &config.tcp, pool, segments, stats };
-                sent = write_segment(&mut active.conn, &mut cx, headers, mac, &cell.tuple, buf);
-                if sent.is_none() {
-                    self.drop_from_ready(slot);
-                    continue;
-                }
-                self.burst += 1;
-            }
-            if !active.conn.may_transmit() {
-                self.burst = 0;
-                self.queues.pop_ready(active);
-                let deadline = active.conn.poll_timeout();
-                if !cell.timer.comes_up_by(deadline) {
-                    self.wheel.arm(&mut self.records, slot, deadline);
-                }
-            } else if self.burst == BURST_MAX {
-                self.burst = 0;
-                self.queues.rotate();
-            }
-            if sent.is_some() {
-                return sent;
+            if let Some(len) = self.segment_of(now, slot, buf) {
+                return Some(len);
             }
         }
         None
+    }
+
+    /// The next segment of the connection at the front, which leaves the line when it has no more, or goes
+    /// to its end after a burst.
+    #[inline(never)]
+    fn segment_of(&mut self, now: Instant, slot: u32, buf: &mut [u8]) -> Option<usize> {
+        let Stack { records, neighbors, config, headers, moment, pool, segments, stats, .. } = self;
+        let (cell, active) = records.both_mut(slot);
+        let mut sent = None;
+        if active.conn.may_transmit() {
+            let Some(mac) = neighbors.at(now, active.way) else {
+                return self.find_way(now, slot, buf);
+            };
+            let now = moment.reach(now);
+            let mut cx = Context { now, config: &config.tcp, pool, segments, stats };
+            sent = write_segment(&mut active.conn, &mut cx, headers, mac, &cell.tuple, buf);
+            if sent.is_none() {
+                self.drop_from_ready(slot);
+                return None;
+            }
+            self.burst += 1;
+        }
+        if !active.conn.may_transmit() {
+            self.burst = 0;
+            self.queues.pop_ready(active);
+            let deadline = active.conn.poll_timeout();
+            if !cell.timer.comes_up_by(deadline) {
+                self.wheel.arm(&mut self.records, slot, deadline);
+            }
+        } else if self.burst == BURST_MAX {
+            self.burst = 0;
+            self.queues.rotate();
+        }
+        sent
     }
 
     /// The connection at the front has not sent before, or not for long: finds its next hop. A question

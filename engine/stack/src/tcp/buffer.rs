@@ -161,6 +161,12 @@ impl Queue {
             (self.head, self.tail, self.len) = (idx, idx, bytes.len() as u32);
             return bytes.len();
         }
+        self.append_chunks(pool, bytes, n_chunks_max)
+    }
+
+    /// Out of line, as the other long ways: a request and its response take the short ones.
+    #[inline(never)]
+    fn append_chunks(&mut self, pool: &mut Pool, bytes: &[u8], n_chunks_max: u32) -> usize {
         let mut n_chunks = 0;
         let mut done = 0;
         if self.tail != NIL {
@@ -202,6 +208,11 @@ impl Queue {
             buf.copy_from_slice(bytes);
             return buf.len();
         }
+        self.copy_chunks(pool, offset, buf)
+    }
+
+    #[inline(never)]
+    fn copy_chunks(&self, pool: &Pool, offset: u32, buf: &mut [u8]) -> usize {
         let (mut skip, mut done, mut idx) = (offset as usize, 0, self.head);
         while idx != NIL && done < buf.len() {
             let data = pool.data(idx);
@@ -227,9 +238,16 @@ impl Queue {
             // All of the only chunk.
             pool.give(self.head);
             (self.head, self.tail) = (NIL, NIL);
-            return done;
+        } else {
+            self.consume_chunks(pool, done);
         }
-        let mut left = done;
+        done
+    }
+
+    /// Takes `n` bytes, no more than there are, from the chunks.
+    #[inline(never)]
+    fn consume_chunks(&mut self, pool: &mut Pool, n: u32) {
+        let mut left = n;
         while left > 0 {
             let chunk = pool.chunk(self.head);
             let part = left.min(u32::from(chunk.len));
@@ -245,7 +263,6 @@ impl Queue {
         if self.head == NIL {
             self.tail = NIL;
         }
-        done
     }
 
     /// Moves bytes from the front of `other` to the end of this queue without copying them: all of
