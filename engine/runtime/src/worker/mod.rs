@@ -200,7 +200,7 @@ impl<Q: Queue> Worker<Q> {
     fn receive(&mut self, now: Instant) -> usize {
         let n = self.parts.device.rx_batch(&mut self.rx);
         let miss = if self.parts.handoff.has_others() { Miss::HandOff } else { Miss::Answer };
-        let Parts { stack, device, .. } = &self.parts;
+        let Parts { stack, device, .. } = &mut self.parts;
         stack.look_ahead(self.rx.frames().iter().map(|frame| device.bytes(frame)));
         for mut frame in self.rx.drain(n) {
             let len = usize::from(frame.len());

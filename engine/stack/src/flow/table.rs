@@ -120,6 +120,7 @@ impl Table {
 
     /// Where the record of `tuple` probably is, if there is one: one tuple of a million is taken for
     /// another. Nothing but the table is read.
+    #[inline]
     pub fn guess(&self, tuple: &FourTuple) -> Option<Place> {
         self.find(tuple, Some)
     }

@@ -50,6 +50,7 @@ use crate::tcp::scoreboard::Segments;
 use crate::tcp::{Connection, Context, End, Events, Moment, State, Tick};
 use crate::time::{Duration, Instant};
 use crate::wire::plain::Headers;
+use ahead::Guesses;
 use arrival::ArrivalCheck;
 use neighbor::{Neighbors, Way};
 use queues::Queues;
@@ -140,6 +141,8 @@ pub struct Stack {
     next_port: u16,
     /// The ports that answers to this worker's queue arrive at, where the NIC says.
     queue_ports: Option<Box<QueuePorts>>,
+    /// Where the frames that come next will probably lead.
+    guesses: Guesses,
     arrival: ArrivalCheck,
 }
 
@@ -183,6 +186,7 @@ impl Stack {
             burst: 0,
             next_port: key[0] as u16,
             queue_ports: None,
+            guesses: Guesses::default(),
             arrival: ArrivalCheck::default(),
             config,
         }

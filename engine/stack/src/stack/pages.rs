@@ -121,12 +121,17 @@ impl<T: Cell, const N: usize> Pages<T, N> {
     }
 
     pub(super) fn get(&self, cell: u32) -> Option<&T> {
-        let (number, idx) = Self::split(cell);
-        let cell = &self.cells.get(number as usize)?.as_deref()?[idx];
-        cell.as_free().is_none().then_some(cell)
+        self.cell(cell).filter(|cell| cell.as_free().is_none())
     }
 
     /// A cell, live or free, if its page is held.
+    #[inline]
+    pub(super) fn cell(&self, cell: u32) -> Option<&T> {
+        let (number, idx) = Self::split(cell);
+        Some(&self.cells.get(number as usize)?.as_deref()?[idx])
+    }
+
+    /// As [`Pages::cell`].
     #[inline]
     pub(super) fn cell_mut(&mut self, cell: u32) -> Option<&mut T> {
         let (number, idx) = Self::split(cell);

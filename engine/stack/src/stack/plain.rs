@@ -13,13 +13,17 @@ use crate::wire::plain::Plain;
 impl Stack {
     /// Takes a frame the short way; `None` when it must go the long one.
     pub(super) fn on_plain(&mut self, now: Instant, frame: &[u8]) -> Option<Counter> {
+        let guess = self.guesses.take();
         let plain = Plain::read(frame, self.config.mac)?;
         let tuple = FourTuple::new(plain.dst(), plain.src());
         let Stack { table, records, config, moment, pool, segments, stats, queues, .. } = self;
-        let slot = table.find(&tuple, |place| match place {
-            Place::Record(slot) if records.is_between(slot, &tuple) => Some(slot),
-            _ => None,
-        })?;
+        let slot = match guess {
+            Some(slot) if records.is_between(slot, &tuple) => slot,
+            _ => table.find(&tuple, |place| match place {
+                Place::Record(slot) if records.is_between(slot, &tuple) => Some(slot),
+                _ => None,
+            })?,
+        };
         let (_, active) = records.get_mut(slot)?;
         if !active.conn.predicts(&plain) {
             return None;

@@ -236,7 +236,7 @@ impl Records {
     pub(super) fn fetch(&self, slots: &[u32]) {
         let mut blocks = [0; BATCH_MAX];
         let mut n = 0;
-        for cell in slots.iter().filter_map(|&slot| self.slots.get(slot)) {
+        for cell in slots.iter().filter_map(|&slot| self.slots.cell(slot)) {
             if cell.kind() == Kind::Active {
                 blocks[n] = cell.dormant.number();
                 n += 1;
@@ -280,7 +280,7 @@ impl Records {
     /// The connection with this number is the one between these two endpoints.
     #[inline]
     pub(super) fn is_between(&self, slot: u32, tuple: &FourTuple) -> bool {
-        self.slots.at(slot).tuple == *tuple
+        self.slots.cell(slot).is_some_and(|cell| cell.tuple == *tuple)
     }
 
     pub(super) fn tuple(&self, slot: u32) -> FourTuple {

@@ -138,6 +138,7 @@ impl<'f> Plain<'f> {
 }
 
 /// Source and destination of a frame, if it is a segment in its plain form. Nothing is verified.
+#[inline]
 pub fn ends(frame: &[u8]) -> Option<(SocketAddrV4, SocketAddrV4)> {
     let head = frame.first_chunk::<HEADERS>()?;
     let src = SocketAddrV4::new(ipv4_at(head, 26), u16_at(head, 34));

@@ -3,7 +3,7 @@
 //! tag, which the short way does not take, send, tell and count the same.
 
 use crate::peer::{ACK, FIN, Flow, Lab, PEER_IP, PORT, PSH, STACK_IP, config, frame_of};
-use barewire_stack::stack::{ConnId, StackConfig};
+use barewire_stack::stack::{ConnId, Miss, StackConfig};
 use barewire_stack::stats::Counter;
 use barewire_stack::tcp::{Seq, TcpConfig};
 use barewire_stack::time::Duration;
@@ -176,7 +176,7 @@ proptest! {
 #[test]
 fn a_look_ahead_changes_nothing() {
     let mut lab = Lab::with(StackConfig { syn_backlog_max: 20_000, ..config() });
-    let flows: Vec<_> = (1..=9_000).map(|port| lab.open(port)).collect();
+    let mut flows: Vec<_> = (1..=9_000).map(|port| lab.open(port)).collect();
     lab.stack.abort(lab.now, flows[0].1);
     lab.turn();
     lab.sent.clear();
@@ -200,10 +200,39 @@ fn a_look_ahead_changes_nothing() {
     lab.turn();
     lab.expect_silence();
     assert_eq!(format!("{:?}", lab.stack.stats()), before);
-    for (mut flow, id) in flows.into_iter().skip(8_900) {
-        lab.data(&mut flow, b"hello");
+    // What was foreseen for a batch is compared with what comes, in whatever order.
+    for (flow, id) in flows.iter_mut().skip(8_900) {
+        lab.data(flow, b"hello");
         let mut buf = [0; 8];
-        assert_eq!(lab.stack.recv(lab.now, id, &mut buf), 5);
+        assert_eq!(lab.stack.recv(lab.now, *id, &mut buf), 5);
     }
+    lab.audit();
+}
+
+/// The connections that were foreseen are gone, and so is the memory in which they were.
+#[test]
+fn a_look_ahead_at_connections_that_end_is_forgotten() {
+    let mut lab = Lab::with(StackConfig { syn_backlog_max: 20_000, ..config() });
+    let flows: Vec<_> = (1..=9_000).map(|port| lab.open(port)).collect();
+    let last = &flows[8_990..];
+    let segment = |flow: &Flow| Tcp {
+        src_port: flow.port,
+        dst_port: PORT,
+        seq: flow.seq,
+        ack: flow.ack,
+        flags: ACK,
+        ..Tcp::default()
+    };
+    let frames: Vec<Vec<u8>> =
+        last.iter().map(|(flow, _)| frame_of(PEER_IP, STACK_IP, &segment(flow), b"late")).collect();
+    lab.stack.look_ahead(frames.iter().map(Vec::as_slice));
+    flows.iter().for_each(|&(_, id)| lab.stack.abort(lab.now, id));
+    lab.turn();
+    let before = lab.stack.stats().get(Counter::DropNoConnection);
+    for mut frame in frames {
+        lab.stack.on_frame(lab.now, &mut frame, Miss::Answer);
+    }
+    assert_eq!(lab.stack.stats().get(Counter::DropNoConnection), before + 10);
+    lab.turn();
     lab.audit();
 }
