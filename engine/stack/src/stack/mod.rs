@@ -233,24 +233,30 @@ impl Stack {
         }
         let mut budget = EXPIRIES_MAX;
         while let Some(slot) = self.wheel.expire(&mut self.records, tick, &mut budget) {
-            self.wake(now, slot);
-            if self.records[slot].conn.poll_timeout().is_due(tick) {
-                let (active, mut cx) = self.split(slot, now);
-                active.conn.on_timeout(&mut cx);
-                if active.conn.take_doubt() {
-                    let hop = self.next_hop(*self.records.tuple(slot).remote().ip());
-                    self.neighbors.doubt(now, hop, &mut self.stats);
-                }
-                self.after(slot);
-            } else {
-                let deadline = self.records[slot].conn.poll_timeout();
-                self.wheel.arm(&mut self.records, slot, deadline);
-            }
-            self.settle(now, slot);
+            self.come_up(now, slot);
         }
         let left = self.end_rests(tick, budget);
         self.neighbors.on_timeout(now, &mut self.queues, &mut self.stats);
         self.looked_at = (left > 0).then_some(tick);
+    }
+
+    /// A connection came up in the wheel and is out of it: what is due is done, and it comes up again or
+    /// falls asleep.
+    fn come_up(&mut self, now: Instant, slot: u32) {
+        self.wake(now, slot);
+        let (active, mut cx) = self.split(slot, now);
+        let deadline = active.conn.poll_timeout();
+        if deadline.is_due(cx.now.tick) {
+            active.conn.on_timeout(&mut cx);
+            if active.conn.take_doubt() {
+                let hop = self.next_hop(*self.records.tuple(slot).remote().ip());
+                self.neighbors.doubt(now, hop, &mut self.stats);
+            }
+            self.after(slot);
+        } else {
+            self.wheel.arm(&mut self.records, slot, deadline);
+        }
+        self.settle(now, slot);
     }
 
     /// When the stack next wants a turn without a frame having arrived: now, if something is left

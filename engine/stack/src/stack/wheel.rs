@@ -64,19 +64,22 @@ impl Wheel {
             return;
         }
         if link.prev != NIL {
-            self.remove(records, slot);
+            self.unlink(records, link);
         }
-        records.timer_mut(slot).at = deadline;
-        let list = self.list_for(deadline);
-        self.push(records, slot, list);
+        self.push(records, slot, deadline);
     }
 
     /// Takes the record out.
     pub(super) fn remove(&mut self, records: &mut Records, slot: u32) {
-        let WheelLink { prev, next, .. } = records.timer(slot);
-        if prev == NIL {
-            return;
+        let link = records.timer(slot);
+        if link.prev != NIL {
+            self.unlink(records, link);
+            *records.timer_mut(slot) = WheelLink { prev: NIL, next: NIL, at: link.at };
         }
+    }
+
+    /// Joins the neighbours of a record that leaves its list.
+    fn unlink(&mut self, records: &mut Records, WheelLink { prev, next, .. }: WheelLink) {
         if prev & HEAD == 0 {
             records.timer_mut(prev).next = next;
         } else {
@@ -87,8 +90,6 @@ impl Wheel {
         if next != NIL {
             records.timer_mut(next).prev = prev;
         }
-        let link = records.timer_mut(slot);
-        (link.prev, link.next) = (NIL, NIL);
     }
 
     /// The next record that comes up at `now` or before; it is out of the wheel then. Uses up one
@@ -118,8 +119,8 @@ impl Wheel {
                 return Some(slot);
             }
             // It came up in a higher level: now its tick is near enough for a lower one.
-            let lower = self.list_for(records.timer(slot).at);
-            self.push(records, slot, lower);
+            let at = records.timer(slot).at;
+            self.push(records, slot, at);
         }
     }
 
@@ -175,15 +176,15 @@ impl Wheel {
         self.list(level, at.value())
     }
 
-    fn push(&mut self, records: &mut Records, slot: u32, list: u16) {
-        let head = self.heads[usize::from(list)];
-        let link = records.timer_mut(slot);
-        (link.prev, link.next) = (HEAD | u32::from(list), head);
+    fn push(&mut self, records: &mut Records, slot: u32, at: Tick) {
+        let list = self.list_for(at);
+        let head = std::mem::replace(&mut self.heads[usize::from(list)], slot);
+        *records.timer_mut(slot) = WheelLink { prev: HEAD | u32::from(list), next: head, at };
         if head != NIL {
             records.timer_mut(head).prev = slot;
+        } else {
+            self.mark(list, true);
         }
-        self.heads[usize::from(list)] = slot;
-        self.mark(list, true);
     }
 
     fn mark(&mut self, list: u16, on: bool) {
@@ -209,7 +210,7 @@ impl Wheel {
 }
 
 fn tick(ms: u32) -> Tick {
-    Tick::at(crate::time::Instant::from_nanos(u64::from(ms) * 1_000_000))
+    Tick::of_millis(ms)
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ impl Tick {
     }
 
     /// The tick of a wrapping millisecond; what would be never is the one after it.
-    pub(super) fn of_millis(ms: u32) -> Tick {
+    pub(crate) fn of_millis(ms: u32) -> Tick {
         Tick(ms.max(1))
     }
 }
