@@ -12,6 +12,7 @@ use crate::wire::plain::Plain;
 
 impl Stack {
     /// Takes a frame the short way; `None` when it must go the long one.
+    #[inline(never)]
     pub(super) fn on_plain(&mut self, now: Instant, frame: &[u8]) -> Option<Counter> {
         let guess = self.guesses.take();
         let plain = Plain::read(frame, self.config.mac)?;
