@@ -214,8 +214,7 @@ impl Stack {
     }
 
     pub(super) fn opening(&self, tuple: &FourTuple, now: Instant) -> Opening {
-        let secret = &self.config.secret;
-        Opening { iss: secret.isn(tuple, now), timestamp_offset: secret.timestamp_offset(tuple) }
+        self.config.secret.opening(tuple, now)
     }
 
     /// Takes a new connection into table, wheel and queues.

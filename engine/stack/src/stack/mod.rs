@@ -338,7 +338,9 @@ impl Stack {
     fn after(&mut self, slot: u32) {
         let active = &mut self.records[slot];
         self.queues.take_up(slot, active);
-        self.after_end(slot);
+        if matches!(active.conn.state(), State::Closed | State::TimeWait) {
+            self.after_end(slot);
+        }
     }
 
     /// What the end of a connection means for its tuple.

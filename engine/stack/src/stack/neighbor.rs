@@ -76,6 +76,8 @@ pub(super) struct Question {
 pub(super) struct Neighbors {
     /// Where the entry of an address is in `entries`.
     places: HashMap<Ipv4Addr, u32, Keyed>,
+    /// That of the address that was looked up last: most connections of a host have the same next hop.
+    last: Option<(Ipv4Addr, u32)>,
     /// As many as there ever were at a time.
     entries: Vec<Neighbor>,
     /// Places in `entries` that nobody has.
@@ -94,6 +96,7 @@ impl Neighbors {
     pub(super) fn new(max: u32, resolver: Resolver, key: [u64; 2]) -> Self {
         Neighbors {
             places: HashMap::with_hasher(Keyed(key)),
+            last: None,
             entries: Vec::new(),
             free: Vec::new(),
             order: VecDeque::new(),
@@ -119,10 +122,12 @@ impl Neighbors {
         asker: Ipv4Addr,
         stats: &mut Counters,
     ) -> Hop {
-        let known = self.places.get(&target).copied();
+        let known = self.last.filter(|(addr, _)| *addr == target).map(|(_, at)| at);
+        let known = known.or_else(|| self.places.get(&target).copied());
         let Some(at) = known.or_else(|| self.add(now, target, asker, None, stats)) else {
             return Hop::Unreachable;
         };
+        self.last = Some((target, at));
         let entry = &mut self.entries[at as usize];
         let given_up = entry.tries > TRIES_MAX;
         if now >= entry.deadline && (entry.tries == 0 || given_up) {
@@ -280,6 +285,7 @@ impl Neighbors {
                 self.order.push_back(addr);
                 continue;
             }
+            self.last = self.last.filter(|(last, _)| *last != addr);
             if let Some(at) = self.places.remove(&addr) {
                 let generation = &mut self.entries[at as usize].generation;
                 *generation = generation.wrapping_add(1);

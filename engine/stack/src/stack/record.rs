@@ -207,12 +207,14 @@ impl Records {
     }
 
     /// What a connection that sleeps is.
+    #[inline]
     pub(super) fn dormant(&self, slot: u32) -> Option<Dormant> {
         let cell = self.slots.get(slot)?;
         (cell.kind() == Kind::Dormant).then_some(cell.dormant)
     }
 
     /// The active record of a connection, unless it sleeps or there is none.
+    #[inline]
     pub(super) fn get(&self, slot: u32) -> Option<&Active> {
         let cell = self.slots.get(slot).filter(|cell| cell.kind() == Kind::Active)?;
         match self.blocks.at(cell.dormant.number()) {
@@ -335,12 +337,14 @@ impl Active {
 
 impl Index<u32> for Records {
     type Output = Active;
+    #[inline]
     fn index(&self, slot: u32) -> &Active {
         self.get(slot).expect(AWAKE)
     }
 }
 
 impl IndexMut<u32> for Records {
+    #[inline]
     fn index_mut(&mut self, slot: u32) -> &mut Active {
         self.both_mut(slot).1
     }

@@ -3,6 +3,7 @@
 //! 7323 section 5.4), the hash in SYN cookies, and where the choice of a port starts. The keys are an
 //! argument: nothing in here is random by itself.
 
+use super::Opening;
 use super::seq::Seq;
 use crate::flow::FourTuple;
 use crate::time::Instant;
@@ -33,15 +34,23 @@ impl Secret {
         Secret { worker, ..self }
     }
 
-    /// ISN = M + F(tuple, secret), where M advances every 4 us (RFC 9293 section 3.4.1).
-    pub fn isn(&self, tuple: &FourTuple, now: Instant) -> Seq {
+    /// What a connection is opened with: two halves of one hash.
+    pub fn opening(&self, tuple: &FourTuple, now: Instant) -> Opening {
+        let hash = self.hash(tuple, 0, &[]);
+        // M advances every 4 us (RFC 9293 section 3.4.1).
         let clock = (now.as_nanos() / 4_000) as u32;
-        Seq((self.hash(tuple, 0, &[]) as u32).wrapping_add(clock))
+        let iss = Seq((hash as u32).wrapping_add(clock));
+        Opening { iss, timestamp_offset: (hash >> 32) as u32 }
+    }
+
+    /// ISN = M + F(tuple, secret).
+    pub fn isn(&self, tuple: &FourTuple, now: Instant) -> Seq {
+        self.opening(tuple, now).iss
     }
 
     /// Where the connection's timestamp clock starts.
     pub fn timestamp_offset(&self, tuple: &FourTuple) -> u32 {
-        (self.hash(tuple, 1, &[]) >> 32) as u32
+        self.opening(tuple, Instant::ZERO).timestamp_offset
     }
 
     /// The hash in a SYN cookie, over all that the cookie is bound to.
@@ -50,12 +59,12 @@ impl Secret {
         let mut bytes = [high; 12];
         bytes[1] = low;
         bytes[2..].copy_from_slice(&bound);
-        self.hash(tuple, 2, &bytes)
+        self.hash(tuple, 1, &bytes)
     }
 
     /// Where the choice of a local port to a peer starts (RFC 6056 section 3.3.3).
     pub fn port_offset(&self, tuple: &FourTuple) -> u64 {
-        self.hash(tuple, 3, &[])
+        self.hash(tuple, 2, &[])
     }
 
     /// The key of the connection table's hash.
