@@ -3,7 +3,7 @@
 //! not hold up the rest; one whose next hop is unknown waits at the neighbour instead.
 
 use super::neighbor::{Hop, Question};
-use super::{Connection, Context, FourTuple, Resolver, Stack};
+use super::{Connection, Context, FourTuple, Resolver, Stack, State};
 use crate::stats::Counter;
 use crate::tcp::End;
 use crate::time::Instant;
@@ -75,26 +75,31 @@ impl Stack {
     fn segment_of(&mut self, now: Instant, slot: u32, buf: &mut [u8]) -> Option<usize> {
         let Stack { records, neighbors, config, headers, moment, pool, segments, stats, .. } = self;
         let (cell, active) = records.both_mut(slot);
-        let mut sent = None;
-        if active.conn.may_transmit() {
+        let (mut sent, mut has_more) = (None, active.conn.may_transmit());
+        if has_more {
             let Some(mac) = neighbors.at(now, active.way) else {
                 return self.find_way(now, slot, buf);
             };
             let now = moment.reach(now);
             let mut cx = Context { now, config: &config.tcp, pool, segments, stats };
-            sent = write_segment(&mut active.conn, &mut cx, headers, mac, &cell.tuple, buf);
-            if sent.is_none() {
+            let conn = &mut active.conn;
+            let Some(len) = write_segment(conn, &mut cx, headers, mac, &cell.tuple, buf) else {
                 self.drop_from_ready(slot);
                 return None;
-            }
+            };
+            (sent, has_more) = (Some(len), conn.may_transmit());
             self.burst += 1;
         }
-        if !active.conn.may_transmit() {
+        if !has_more {
             self.burst = 0;
             self.queues.pop_ready(active);
             let deadline = active.conn.poll_timeout();
+            let is_over = matches!(active.conn.state(), State::Closed | State::TimeWait);
             if !cell.timer.comes_up_by(deadline) {
                 self.wheel.arm(&mut self.records, slot, deadline);
+            }
+            if is_over {
+                self.retire(slot);
             }
         } else if self.burst == BURST_MAX {
             self.burst = 0;

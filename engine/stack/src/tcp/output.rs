@@ -49,9 +49,11 @@ impl Connection {
     /// There may be something to send, so that it is worth to ask: false is certain.
     #[inline]
     pub fn may_transmit(&self) -> bool {
+        // Behind a FIN that was sent there is nothing.
+        let end = self.data_end() + u32::from(self.snd.fin == Fin::Queued);
         self.rcv.ack
-            || self.snd.nxt != self.data_end()
-            || self.state != State::Established
+            || self.snd.nxt != end
+            || self.reset
             || self.snd.probe
             || self.snd.probe_tail
             || self.snd.board.lost_bytes() > 0
