@@ -3,7 +3,7 @@
 //! not hold up the rest; one whose next hop is unknown waits at the neighbour instead.
 
 use super::neighbor::{Hop, Question};
-use super::{Connection, Context, FourTuple, Resolver, Stack, State};
+use super::{Connection, Context, FourTuple, Resolver, Stack};
 use crate::stats::Counter;
 use crate::tcp::End;
 use crate::time::Instant;
@@ -94,12 +94,8 @@ impl Stack {
             self.burst = 0;
             self.queues.pop_ready(active);
             let deadline = active.conn.poll_timeout();
-            let is_over = matches!(active.conn.state(), State::Closed | State::TimeWait);
             if !cell.timer.comes_up_by(deadline) {
                 self.wheel.arm(&mut self.records, slot, deadline);
-            }
-            if is_over {
-                self.retire(slot);
             }
         } else if self.burst == BURST_MAX {
             self.burst = 0;

@@ -53,7 +53,8 @@ impl Connection {
         let end = self.data_end() + u32::from(self.snd.fin == Fin::Queued);
         self.rcv.ack
             || self.snd.nxt != end
-            || self.reset
+            // A connection that is over is asked once more, and then goes.
+            || self.end.is_some()
             || self.snd.probe
             || self.snd.probe_tail
             || self.snd.board.lost_bytes() > 0
