@@ -196,10 +196,16 @@ pub fn raised(lab: &Lab, end: End, families: &[&str]) -> Vec<(String, u64)> {
     counters.into_iter().filter(|(name, n)| *n > 0 && is_raised(name)).collect()
 }
 
-/// The kernel of this end found nothing wrong with what it was sent, and reset nothing.
+/// The kernel of this end found nothing wrong with what it was sent, and reset nothing. A machine that
+/// takes the CPU from an engine for some milliseconds makes the kernel send its last FIN again; both are
+/// acknowledged, and it finds no socket for the second. So as many resets as it sent segments again are
+/// its own doing.
 #[track_caller]
 pub fn expect_content(lab: &Lab, end: End) {
-    assert_eq!(raised(lab, end, COMPLAINTS), [], "the kernel complains");
+    let n_again = nstat(lab, end)["TcpRetransSegs"];
+    let mut complaints = raised(lab, end, COMPLAINTS);
+    complaints.retain(|(name, n)| name != "TcpOutRsts" || *n > n_again);
+    assert_eq!(complaints, [], "the kernel complains");
 }
 
 /// Runs `transfer` on a path that loses nothing until nothing had to be repaired in the course of it,
