@@ -213,11 +213,8 @@ impl Headers {
         let mut sum = self.begin(head, to, (src, dst), ecn, len);
         let (n_option_bytes, data) = put_options(&tcp.options, rest, &mut sum);
         let ports = u32::from(tcp.src_port) << 16 | u32::from(tcp.dst_port);
-        put(head, 34, ports, &mut sum);
-        put(head, 38, tcp.seq, &mut sum);
-        put(head, 42, tcp.ack, &mut sum);
-        put(head, 46, control(n_option_bytes, tcp.flags, tcp.window), &mut sum);
-        put(head, 50, u32::from(tcp.urgent), &mut sum);
+        let control = control(n_option_bytes, tcp.flags, tcp.window);
+        put_tcp(head, [ports, tcp.seq, tcp.ack, control, u32::from(tcp.urgent)], &mut sum);
         head[50..52].copy_from_slice(&sum.add_bytes(data).finish().to_be_bytes());
     }
 
@@ -247,11 +244,9 @@ impl Headers {
             }
             None => rest,
         };
-        put(head, 34, u32::from(src.port()) << 16 | u32::from(dst.port()), &mut sum);
-        put(head, 38, fields.seq, &mut sum);
-        put(head, 42, fields.ack, &mut sum);
-        put(head, 46, control(n_option_bytes, fields.flags, fields.window), &mut sum);
-        put(head, 50, 0, &mut sum);
+        let ports = u32::from(src.port()) << 16 | u32::from(dst.port());
+        let control = control(n_option_bytes, fields.flags, fields.window);
+        put_tcp(head, [ports, fields.seq, fields.ack, control, 0], &mut sum);
         let sum = sum.copy_bytes(&mut rest[..data.len()], data);
         head[50..52].copy_from_slice(&sum.finish().to_be_bytes());
         len
@@ -287,6 +282,14 @@ impl Headers {
 fn control(n_option_bytes: usize, flags: Flags, window: u16) -> u32 {
     let words = (tcp::HEADER_BYTES + n_option_bytes) as u32 / 4;
     words << 28 | u32::from(flags.bits()) << 16 | u32::from(window)
+}
+
+/// Writes the words of a TCP header without its options.
+#[inline]
+fn put_tcp(head: &mut [u8; HEADERS], words: [u32; 5], sum: &mut Sum) {
+    for (n, word) in words.into_iter().enumerate() {
+        put(head, TCP_AT + 4 * n, word, sum);
+    }
 }
 
 #[inline]

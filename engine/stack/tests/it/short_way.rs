@@ -172,6 +172,18 @@ proptest! {
     }
 }
 
+/// The header of what a peer sends next.
+fn bare_ack(flow: &Flow) -> Tcp {
+    Tcp {
+        src_port: flow.port,
+        dst_port: PORT,
+        seq: flow.seq,
+        ack: flow.ack,
+        flags: ACK,
+        ..Tcp::default()
+    }
+}
+
 /// Looking ahead changes nothing, whatever the frames and the connections are.
 #[test]
 fn a_look_ahead_changes_nothing() {
@@ -180,16 +192,10 @@ fn a_look_ahead_changes_nothing() {
     lab.stack.abort(lab.now, flows[0].1);
     lab.turn();
     lab.sent.clear();
-    let tcp = |flow: &Flow| Tcp {
-        src_port: flow.port,
-        dst_port: PORT,
-        seq: flow.seq,
-        ack: flow.ack,
-        flags: ACK,
-        ..Tcp::default()
-    };
-    let mut frames: Vec<Vec<u8>> =
-        flows.iter().map(|(flow, _)| frame_of(PEER_IP, STACK_IP, &tcp(flow), b"hello")).collect();
+    let mut frames: Vec<Vec<u8>> = flows
+        .iter()
+        .map(|(flow, _)| frame_of(PEER_IP, STACK_IP, &bare_ack(flow), b"hello"))
+        .collect();
     frames.extend([vec![], vec![0; 10], vec![0xff; 60], vec![0x45; 54]]);
     let before = format!("{:?}", lab.stack.stats());
     for batch in frames.rchunks(100) {
@@ -215,16 +221,10 @@ fn a_look_ahead_at_connections_that_end_is_forgotten() {
     let mut lab = Lab::with(StackConfig { syn_backlog_max: 20_000, ..config() });
     let flows: Vec<_> = (1..=9_000).map(|port| lab.open(port)).collect();
     let last = &flows[8_990..];
-    let segment = |flow: &Flow| Tcp {
-        src_port: flow.port,
-        dst_port: PORT,
-        seq: flow.seq,
-        ack: flow.ack,
-        flags: ACK,
-        ..Tcp::default()
-    };
-    let frames: Vec<Vec<u8>> =
-        last.iter().map(|(flow, _)| frame_of(PEER_IP, STACK_IP, &segment(flow), b"late")).collect();
+    let frames: Vec<Vec<u8>> = last
+        .iter()
+        .map(|(flow, _)| frame_of(PEER_IP, STACK_IP, &bare_ack(flow), b"late"))
+        .collect();
     lab.stack.look_ahead(frames.iter().map(Vec::as_slice));
     flows.iter().for_each(|&(_, id)| lab.stack.abort(lab.now, id));
     lab.turn();
