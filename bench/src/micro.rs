@@ -118,11 +118,11 @@ fn lookup(n_tuples: u32, hits: bool) -> Run {
         for _ in 0..n {
             let tuple = &sought[next];
             next = (next + 1) % sought.len();
-            let is_it = |place: Place| match place {
+            let look = |place: Place| match place {
                 Place::Record(number) => (tuples[number as usize] == *tuple).then_some(number),
                 Place::Rest(_) => None,
             };
-            assert_eq!(table.find(tuple, is_it).is_some(), hits);
+            assert_eq!(table.find(tuple, look).is_some(), hits);
         }
     })
 }

@@ -24,6 +24,8 @@ pub(super) struct Flight {
     newer: u32,
 }
 
+const _: () = assert!(size_of::<Flight>() == 64, "a flight lies in one cache line");
+
 /// All flights of a worker, oldest first.
 #[derive(Debug)]
 pub(super) struct Flights {

@@ -2,9 +2,9 @@
 //! keyed, so that no peer can choose tuples that collide. The table is split into groups by hash bits,
 //! and each group is an open-addressed table of its own that grows by a sixteenth: memory follows the
 //! live connections closely, and the longest pause is the growth of one group. The entries of a group lie
-//! in the order of their hashes, so that a search for what is not there ends where it would have been. The tuples themselves
-//! stay in the records; an entry of six bytes holds the number of the record, which kind it is, and
-//! enough of the hash to find the entry's place again.
+//! in the order of their hashes, so that a search for what is not there ends where it would have been.
+//! The tuples themselves stay in the records; an entry of six bytes holds the number of the record, which
+//! kind it is, and enough of the hash to find the entry's place again.
 
 use super::{FourTuple, Keyed};
 

@@ -86,6 +86,7 @@ impl Stack {
         }
     }
 
+    /// The long way. Out of line, so that the short one has the registers.
     #[inline(never)]
     fn dispatch(&mut self, now: Instant, frame: &mut [u8], miss: Miss) -> Fate {
         let Ok((ether, at)) = Ethernet::parse(frame) else {

@@ -368,7 +368,7 @@ impl Stack {
     }
 
     /// Frees the record of a connection that is over, when nothing refers to it any more; one in
-    /// TIME-WAIT comes to rest.
+    /// TIME-WAIT comes to rest. Out of line: most events end nothing.
     #[inline(never)]
     fn retire(&mut self, slot: u32) {
         let active = &self.records[slot];

@@ -70,7 +70,7 @@ impl Stack {
     }
 
     /// The next segment of the connection at the front, which leaves the line when it has no more, or goes
-    /// to its end after a burst.
+    /// to its end after a burst. Out of line, or the loop would prepare for more than one in advance.
     #[inline(never)]
     fn segment_of(&mut self, now: Instant, slot: u32, buf: &mut [u8]) -> Option<usize> {
         let Stack { records, neighbors, config, headers, moment, pool, segments, stats, .. } = self;

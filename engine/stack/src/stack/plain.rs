@@ -11,7 +11,8 @@ use crate::time::Instant;
 use crate::wire::plain::Plain;
 
 impl Stack {
-    /// Takes a frame the short way; `None` when it must go the long one.
+    /// Takes a frame the short way; `None` when it must go the long one. Out
+    /// of line, so that what only the long one needs takes no register.
     #[inline(never)]
     pub(super) fn on_plain(&mut self, now: Instant, frame: &[u8]) -> Option<Counter> {
         let guess = self.guesses.take();

@@ -6,7 +6,7 @@
 use super::buffer::Pool;
 use super::recovery::Alarm;
 use super::scoreboard::Segment;
-use super::{Connection, Context, Events, Fin, Seq, State, Tick};
+use super::{Connection, Context, Fin, Seq, State, Tick};
 use crate::stats::Counter;
 use crate::wire::plain::Fields;
 use crate::wire::tcp::Flags;
@@ -95,15 +95,8 @@ impl Connection {
         let rtt_us = cx.now.us.wrapping_sub(segment.sent_us).max(1);
         self.rack.on_lone_delivered(&segment, rtt_us, cx.now.us);
         self.rtt.sample(rtt_us, cx.config.rto_min);
-        (self.snd.una, self.snd.nxt) = (ack, ack);
-        self.snd.retries = 0;
         self.snd.at_once = false;
-        self.snd.progress_at = cx.now.tick;
-        self.snd.raise_ack_floor();
-        if self.snd.blocked && self.send_room(cx.config) > 0 {
-            self.snd.blocked = false;
-            self.events.insert(Events::WRITABLE);
-        }
+        self.advance(cx, ack);
         self.grow_window(cx, segment.len, Some(rtt_us), segment.len);
         self.timers.retransmit = Tick::NEVER;
         true

@@ -221,6 +221,12 @@ impl Connection {
             // What a timeout took for lost has arrived after all.
             self.snd.at_once = false;
         }
+        self.advance(cx, ack);
+    }
+
+    /// SND.UNA moves on: that is progress, and there may be room for an application that was cut short.
+    #[inline]
+    pub(super) fn advance(&mut self, cx: &Context<'_>, ack: Seq) {
         self.snd.una = ack;
         self.snd.nxt = self.snd.nxt.max(ack);
         self.snd.retries = 0;
